@@ -1,1 +1,1 @@
-
+"""The `wattpact` command and what stands behind it: demo, network maker, export, verifier, pictures."""

