@@ -1,0 +1,143 @@
+"""What the contract asks of the market: plain types and one Protocol.
+
+The arithmetic lives in watt_market.engine (one layer above), so that a station checks a matching without knowing how
+it was found.  Everything is exact integers; symbols of model.md 1.4 and 1.5:
+
+    w_sbt  Assignment.slot_wh    u_st  Slice.offer_multipliers    q_bt  Slice.bid_multipliers    rho  rho_scaled
+
+Multipliers are scaled by 10^6.  No method raises on a peer's data: a bad value is a reason.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from watt_chain.contract.event import EventSpec, Unit
+from watt_chain.contract.rules import RuleSet
+
+MULTIPLIER_SCALE: Final = 1_000_000
+"rho, u and q are integers in units of 10^-6."
+
+
+class Offer(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A qualified seller's sealed bid, opened. `index` counts the book's offers from 0."""
+
+    index: int
+    user: bytes
+    price_u_per_wh: int
+    slot_wh: list[int]
+    credit: int
+
+
+class Bid(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A qualified buyer's sealed bid, opened. `index` counts the book's bids from 0."""
+
+    index: int
+    user: bytes
+    price_u_per_wh: int
+    slot_wh: list[int]
+    limit_u: int
+    "What the buyer can escrow: sum of price * w over its pairs plus its halves of the charges must not exceed it."
+
+
+class Book(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """All qualified bids of one area, each list ascending by user id."""
+
+    event: int
+    chain: int
+    offers: list[Offer]
+    bids: list[Bid]
+
+
+class Assignment(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Quota moved from one offer to one bid, Wh per slot; indexes into the area's book."""
+
+    offer: int
+    bid: int
+    slot_wh: list[int]
+
+
+class Slice(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One area's part of a matching with its terms of the certificate."""
+
+    chain: int
+    assignments: list[Assignment]
+    offer_multipliers: list[list[int]]
+    bid_multipliers: list[list[int]]
+    value_u: int
+    comfort_u: int
+    charge_u: int
+    bound_u: int
+    "This area's terms of the bound, without rho * B."
+
+
+class Solution(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A whole matching: one slice per area that has a book, ascending by chain."""
+
+    event: int
+    rho_scaled: int
+    slices: list[Slice]
+    value_u: int
+    bound_u: int
+    "ceil(rho * B) + sum of the slices' bounds."
+
+
+class PairTerms(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What a matched pair agrees on."""
+
+    price_u_per_wh: list[int]
+    charge_u: int
+
+
+class Dispatch(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Least-cost supply of one slot's need with its dual: the real-time price is `lambda_u_per_wh` (P-L)."""
+
+    g_wh: list[int]
+    lambda_u_per_wh: int
+    mu_u_per_wh: list[int]
+    cost_u: int
+
+
+class Market(Protocol):
+    """Pure functions of the two-level market; reasons are short kebab-case strings, "" means good."""
+
+    def pairs(self, book: Book, spec: EventSpec, rules: RuleSet) -> list[tuple[int, int]]:
+        """Admissible (offer index, bid index), by rule: different users, a common slot, bid price above ask."""
+
+    def check_slice(self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet) -> str:
+        """Feasibility, value and the area's terms of the bound, recomputed exactly."""
+
+    def check_solution(self, solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
+        """Sums over slices, comfort budget, bound, and gap against `rules.gap_ppm`."""
+
+    def pair_terms(self, offer: Offer, bid: Bid, slot_wh: Sequence[int], spec: EventSpec, rules: RuleSet) -> PairTerms:
+        """Contract price per slot (v + c + r + alpha) // 2 and the pair's charge gamma * 2X."""
+
+    def dispatch(self, units: Sequence[Unit], need_wh: Sequence[int], rules: RuleSet) -> list[Dispatch]:
+        """Merit-order dispatch with dual price, one per slot; short capacity is priced at the dearest unit."""
+
+    def check_dispatch(
+        self, units: Sequence[Unit], need_wh: Sequence[int], dispatches: Sequence[Dispatch], rules: RuleSet
+    ) -> str:
+        """Primal and dual feasibility and equality of their values, per slot."""
+
+    def incentive_price(
+        self, credit: int, performed: bool, spec: EventSpec, mean_price_u_per_wh: int, rules: RuleSet
+    ) -> int:
+        """RP, model.md U13: the normal price of the later period from credit and the mean real-time price."""
+
+
+__all__ = [
+    "Assignment",
+    "Bid",
+    "Book",
+    "Dispatch",
+    "Market",
+    "MULTIPLIER_SCALE",
+    "Offer",
+    "PairTerms",
+    "Slice",
+    "Solution",
+    "Unit",
+]

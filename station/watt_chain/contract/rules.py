@@ -1,0 +1,124 @@
+"""Rule sets: the figures of the market, signed by the regulator, versioned, all integers.
+
+Normative text: station/CONTRACT.md, "Rule sets".  Rule set 1 is the paper literally (+2, -4, bar 50); rule set 2
+weights credit by energy so that 90 % of the promised energy is break-even.  An event is bound to one version from
+its announcement to its close (the version travels with the Initial message).
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+PPM: Final = 1_000_000
+"Denominator of every field that ends in `_ppm`."
+
+RULE_FIELD_MAX: Final = 10**12
+"No figure of a rule set is larger; keeps every product of three figures within 128 bits and 64-bit sums safe."
+CLASSES: Final = ("encrypted", "plain", "secure")
+"Key classes of a plug, in the order in which `excluded_classes` must list them."
+
+
+class RuleSet(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One version of the trading rules (A13, U29). Field order is normative."""
+
+    version: int
+    credit_start: int
+    credit_cap: int
+    credit_reward: int
+    credit_penalty: int
+    credit_bar: int
+    "A user strictly below is suspended from the market (K3, K4)."
+    warn_below: int
+    mode: Literal["paper", "energy"]
+    eps_ppm: int
+    "Tolerance of a performance test, as a fraction of what was agreed."
+    beta_ppm: int
+    "Equation (10): surcharge on the marginal price for excess."
+    sigma_ppm: int
+    "Share of the marginal price that is paid for under-use."
+    gamma_u_per_ms: int
+    "Money per millisecond of communication, equation (3)."
+    price_cap_u_per_wh: int
+    "No bid, ask or unit cost is higher; the bond is computed with it."
+    commit_deposit_u: int
+    gap_ppm: int
+    "Largest accepted distance between a matching and its certified bound, as a fraction of the bound."
+    risk_u_per_wh: int
+    "Default-risk term of an offer at credit 0; falls linearly to 0 at `credit_cap`."
+    rho_max_ppm: int
+    sigma_max_ppm: int
+    price_floor_ppm: int
+    price_top_ppm: int
+    block_points: int
+    points_per_event: int
+    excluded_classes: list[str]
+    "Key classes that may not be settled; ascending, without repeats."
+    break_even_ppm: int
+    "Mode `energy`: the delivered fraction at which credit stays level."
+    full_weight_wh: int
+    "Mode `energy`: energy from which on a trade counts in full; smaller trades earn proportionally less."
+    fresh_s: int
+    "A seller's plugs must have a checkpoint not older than this when the book is closed (U16); 0 switches it off."
+
+
+RULES_1: Final = RuleSet(
+    version=1,
+    credit_start=60,
+    credit_cap=100,
+    credit_reward=2,
+    credit_penalty=4,
+    credit_bar=50,
+    warn_below=54,
+    mode="paper",
+    eps_ppm=50_000,
+    beta_ppm=200_000,
+    sigma_ppm=1_000_000,
+    gamma_u_per_ms=5,
+    price_cap_u_per_wh=6_000,
+    commit_deposit_u=1_000_000,
+    gap_ppm=50_000,
+    risk_u_per_wh=0,
+    rho_max_ppm=100_000,
+    sigma_max_ppm=200_000,
+    price_floor_ppm=500_000,
+    price_top_ppm=1_500_000,
+    block_points=1_000,
+    points_per_event=100_000,
+    excluded_classes=[],
+    break_even_ppm=900_000,
+    full_weight_wh=1_000,
+    fresh_s=3_600,
+)
+"The paper literally; the default of the demo."
+
+RULES_2: Final = msgspec.structs.replace(
+    RULES_1, version=2, mode="energy", credit_penalty=18, excluded_classes=["plain"]
+)
+"Ours: credit follows energy, 90 % delivered is break-even, plain-key plugs are not settled."
+
+
+def risk_u_per_wh(rules: RuleSet, credit: int) -> int:
+    """Default-risk term r_s of an offer, micro-currency per Wh (model U-points: price falls with credit, I5).
+
+    risk * (cap - credit) // cap, with credit clamped to [0, cap]; 0 in rule sets 1 and 2.
+    """
+    held = min(max(credit, 0), rules.credit_cap)
+    return rules.risk_u_per_wh * (rules.credit_cap - held) // rules.credit_cap
+
+
+def check_rule_set(rules: RuleSet) -> str:
+    """ "" when every figure is in range, otherwise the reason `rule-<what>`."""
+    numbers = [value for value in msgspec.structs.astuple(rules) if isinstance(value, int)]
+    if any(value < 0 or value > RULE_FIELD_MAX for value in numbers):
+        return "rule-range"
+    if rules.version < 1 or rules.credit_cap < 1 or rules.full_weight_wh < 1 or rules.price_cap_u_per_wh < 1:
+        return "rule-zero"
+    if not rules.credit_bar <= rules.warn_below <= rules.credit_cap or rules.credit_start > rules.credit_cap:
+        return "rule-credit"
+    fractions = (rules.eps_ppm, rules.sigma_ppm, rules.gap_ppm, rules.rho_max_ppm, rules.price_floor_ppm)
+    if any(value > PPM for value in fractions) or rules.break_even_ppm >= PPM or rules.price_top_ppm < PPM:
+        return "rule-fraction"
+    listed = rules.excluded_classes
+    if any(name not in CLASSES for name in listed) or any(a >= b for a, b in zip(listed, listed[1:], strict=False)):
+        return "rule-class"
+    return ""
