@@ -7,6 +7,7 @@ transaction of a block, as often as they apply.  Source: paper section 4.1 (five
 """
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
@@ -162,7 +163,7 @@ def _in_order(spec: EventSpec) -> bool:
         spec.meter_close_s + 1,
         spec.settle_by_s + 1,
     )
-    return all(early < late for early, late in zip(strict, strict[1:], strict=False))
+    return all(early < late for early, late in pairwise(strict))
 
 
 def check_spec(spec: EventSpec, price_cap_u_per_wh: int) -> str:

@@ -5,6 +5,7 @@ weights credit by energy so that 90 % of the promised energy is break-even.  An 
 its announcement to its close (the version travels with the Initial message).
 """
 
+from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
@@ -119,6 +120,6 @@ def check_rule_set(rules: RuleSet) -> str:
     if any(value > PPM for value in fractions) or rules.break_even_ppm >= PPM or rules.price_top_ppm < PPM:
         return "rule-fraction"
     listed = rules.excluded_classes
-    if any(name not in CLASSES for name in listed) or any(a >= b for a, b in zip(listed, listed[1:], strict=False)):
+    if any(name not in CLASSES for name in listed) or any(a >= b for a, b in pairwise(listed)):
         return "rule-class"
     return ""
