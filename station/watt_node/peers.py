@@ -1,8 +1,333 @@
-"""Connections between nodes (TLS 1.3, both ends certified) and what is served over them.
+"""The server of a node and its links to the other validators of its chain.
 
-Public for other daemons (bodies follow):
-    Remote(endpoints, tls, network, chain, log)     several validators of one chain, with fail-over
-        follow(from_height) -> AsyncIterator[bytes]             CertifiedBlock bytes, heights ascending without a gap
-        messages(target_chain, from_sequence) -> AsyncIterator[bytes]   Inbox batches, one per block
-        await submit(tx) -> str                                 "" or the reason
+One listening port serves four purposes, named in the Hello of the connection:
+
+    consensus   replica frames both ways; only the other validators of the chain; the higher index dials the lower
+    follow      request [from_height] -> CertifiedBlocks from there on, for ever, a HEAD frame as heartbeat
+    messages    request [target_chain, from_sequence] -> Inbox batches from there on, for ever, same heartbeat
+    submit      each SUBMIT frame (a transaction) is answered by one ANSWER frame ("" or the reason)
+
+An Inbox batch is the encoding of [header, certificate, size, [[index, OutMessage, path], ...]]: all messages of one
+block for the target, with their proofs under the block's outbox_root. The client side is `remote.py`.
 """
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from watt_node.channel import (
+    HANDSHAKE_S,
+    READ_BUFFER,
+    Channel,
+    ChannelError,
+    Hello,
+    Kind,
+    accept,
+    dial,
+    tls_context,
+)
+from watt_node.config import ConfigError, ListenSection, PeerSection, TlsSection
+from watt_node.log import Log
+from watt_node.names import node_name, parse_node_name
+from watt_node.remote import Remote
+
+HEARTBEAT_S = 5.0
+"""A follower hears at least this often; also when a gone follower is noticed at the latest."""
+QUEUE_FRAMES = 512
+QUEUE_BYTES = 16 << 20
+"""What waits for a slow peer, at most; then the oldest goes: the protocol repeats what still matters."""
+QUEUE_FRAMES_AWAY = 64
+"""What waits for a peer that is not connected: the present height's frames, not its history."""
+CONNECTIONS = 96
+"""Open connections at most: 63 validators of the chain, and the followers of one more chain of four areas."""
+CONNECTIONS_PER_NAME = 8
+"""A certified peer gone wild must not use up the places of the others."""
+RETRY_FIRST_S = 0.1
+RETRY_MOST_S = 3.0
+"""Bounds of the pause between two dials of a peer: a restarted validator is back in the quorum within seconds."""
+FRAMES_PER_TURN = 16
+"""Frames of one peer handled before others get a turn."""
+
+__all__ = ["ChannelError", "Remote", "Served", "Peers", "tls_context"]
+
+
+class Served(Protocol):
+    """What the server asks of its node."""
+
+    def receive(self, sender: int, frame: bytes) -> None:
+        """A consensus frame of validator `sender`."""
+
+    async def submit(self, tx: bytes) -> str:
+        """Take a transaction: "" or the reason."""
+
+    def height(self) -> int:
+        """Height of the last final block."""
+
+    def block(self, height: int) -> bytes | None:
+        """CertifiedBlock of a height."""
+
+    def messages(self, target_chain: int, from_sequence: int) -> list[tuple[int, bytes]]:
+        """(last sequence in it, Inbox batch) per block, ascending, from a sequence on."""
+
+    async def next_block(self) -> None:
+        """Returns when another block has become final."""
+
+
+@dataclass(slots=True)
+class _Link:
+    """The way to one other validator, across reconnects."""
+
+    index: int
+    address: PeerSection
+    wake: asyncio.Event
+    queue: deque[bytes]
+    queued_bytes: int = 0
+    dropped: int = 0
+    channel: Channel | None = None
+    last_problem: str = ""
+
+    def put(self, frame: bytes) -> None:
+        most = QUEUE_FRAMES if self.channel is not None else QUEUE_FRAMES_AWAY
+        self.queue.append(frame)
+        self.queued_bytes += len(frame)
+        while len(self.queue) > most or self.queued_bytes > QUEUE_BYTES:
+            self.queued_bytes -= len(self.queue.popleft())
+            self.dropped += 1
+        self.wake.set()
+
+
+class Peers:
+    """Everything of a node that touches the network."""
+
+    def __init__(
+        self,
+        served: Served,
+        hello: Hello,
+        index: int,
+        listen: ListenSection,
+        peers: list[PeerSection],
+        tls: TlsSection,
+        log: Log,
+    ) -> None:
+        """`hello` carries network, chain and own name; its purpose is filled in per connection."""
+        self._served = served
+        self._hello = hello
+        self._index = index
+        self._listen = listen
+        self._log = log
+        self._server_context = tls_context(tls, server=True)
+        self.client_context: ssl.SSLContext = tls_context(tls, server=False)
+        self._links = {peer.index: _Link(peer.index, peer, asyncio.Event(), deque()) for peer in peers}
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[str, int] = {}
+        self.port = 0
+        self.refused: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Listen and begin to dial. Raises ConfigError with one line when the address cannot be had."""
+        try:
+            self._server = await asyncio.start_server(
+                self._accepted,
+                self._listen.host,
+                self._listen.port,
+                ssl=self._server_context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                limit=READ_BUFFER,
+                backlog=CONNECTIONS,
+            )
+        except OSError as error:
+            why = (error.strerror or str(error)).split(":")[-1].strip().lower()
+            raise ConfigError(f"cannot listen on {self._listen.host}:{self._listen.port}: {why}") from None
+        self.port = self._server.sockets[0].getsockname()[1]
+        for link in self._links.values():
+            if link.index < self._index:
+                self._spawn(self._keep_dialling(link))
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def send(self, index: int, frame: bytes) -> None:
+        """Queue a consensus frame for a validator; never waits, never raises."""
+        link = self._links.get(index)
+        if link is not None:
+            link.put(frame)
+
+    def connected(self) -> list[int]:
+        """Validators there is a live connection to, ascending."""
+        return sorted(link.index for link in self._links.values() if link.channel is not None)
+
+    def dropped(self) -> int:
+        """Frames dropped because a queue was full."""
+        return sum(link.dropped for link in self._links.values())
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            raise task.exception()  # type: ignore[misc]  # a fault of ours: the loop's handler stops the daemon
+
+    def _refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    # --- links to the other validators
+
+    async def _keep_dialling(self, link: _Link) -> None:
+        failures = 0
+        name = node_name(self._hello.chain, link.index)
+        while True:
+            try:
+                mine = msgspec.structs.replace(self._hello, purpose="consensus")
+                channel = await dial(link.address.host, link.address.port, self.client_context, mine, name)
+                failures = 0
+                await self._run_link(link, channel)
+            except ChannelError as error:
+                if str(error) != link.last_problem:
+                    link.last_problem = str(error)
+                    self._log.info("peer-away", peer=name, reason=link.last_problem)
+            pause = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(failures, 10))
+            failures += 1
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    async def _run_link(self, link: _Link, channel: Channel) -> None:
+        """Carry frames both ways until the connection ends."""
+        if link.channel is not None:
+            link.channel.close()  # the newer connection is the live one
+        link.channel = channel
+        link.last_problem = ""
+        self._log.debug("peer-here", peer=channel.peer)
+        sender = asyncio.ensure_future(self._drain_queue(link, channel))
+        try:
+            handled = 0
+            while True:
+                kind, payload = await channel.read()
+                if kind != Kind.CONSENSUS:
+                    raise ChannelError("unexpected-frame")
+                self._served.receive(link.index, payload)
+                handled += 1
+                if handled % FRAMES_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        finally:
+            sender.cancel()
+            channel.close()
+            if link.channel is channel:
+                link.channel = None
+
+    async def _drain_queue(self, link: _Link, channel: Channel) -> None:
+        link.wake.set()
+        with contextlib.suppress(ChannelError):  # the reading side notices the end and cleans up
+            while True:
+                await link.wake.wait()
+                link.wake.clear()
+                while link.queue:
+                    frame = link.queue.popleft()
+                    link.queued_bytes -= len(frame)
+                    channel.put(Kind.CONSENSUS, frame)
+                    await channel.drain()
+        channel.close()
+
+    # --- what is served
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        channel = Channel(reader, writer)
+        # start_server's own task would log an exception of ours as "unhandled": keep it in our set instead.
+        self._spawn(self._serve(channel))
+
+    async def _serve(self, channel: Channel) -> None:
+        name = channel.peer
+        try:
+            if sum(self._open.values()) >= CONNECTIONS or self._open.get(name, 0) >= CONNECTIONS_PER_NAME:
+                raise ChannelError("too-many-connections")
+            self._open[name] = self._open.get(name, 0) + 1
+            try:
+                theirs = await accept(channel, self._hello)
+                await self._serve_purpose(channel, theirs)
+            finally:
+                self._open[name] -= 1
+                if not self._open[name]:
+                    del self._open[name]
+        except ChannelError as error:
+            if str(error) != "closed":
+                self._refuse(str(error))
+                self._log.debug("connection-ended", peer=name or "nobody", reason=error)
+        finally:
+            channel.close()
+
+    async def _serve_purpose(self, channel: Channel, theirs: Hello) -> None:
+        if theirs.purpose == "consensus":
+            who = parse_node_name(channel.peer)
+            link = self._links.get(who[1]) if who is not None and who[0] == self._hello.chain else None
+            if link is None or link.index < self._index:
+                await channel.send(Kind.ERROR, b"not-your-place")
+                raise ChannelError("not-your-place")
+            await self._run_link(link, channel)
+        elif theirs.purpose == "submit":
+            while True:
+                kind, tx = await channel.read()
+                if kind != Kind.SUBMIT:
+                    raise ChannelError("unexpected-frame")
+                await channel.send(Kind.ANSWER, (await self._served.submit(tx)).encode())
+        elif theirs.purpose == "follow":
+            (height,) = await _request(channel, Kind.FOLLOW, 1)
+            await self._serve_blocks(channel, height)
+        else:
+            target, sequence = await _request(channel, Kind.MESSAGES, 2)
+            await self._serve_messages(channel, target, sequence)
+
+    async def _serve_blocks(self, channel: Channel, height: int) -> None:
+        while True:
+            block = self._served.block(height)
+            if block is None:
+                await self._wait(channel)
+                continue
+            await channel.send(Kind.BLOCK, block)
+            height += 1
+
+    async def _serve_messages(self, channel: Channel, target: int, sequence: int) -> None:
+        while True:
+            for last, batch in self._served.messages(target, sequence):
+                await channel.send(Kind.BATCH, batch)
+                sequence = last + 1
+            await self._wait(channel)
+
+    async def _wait(self, channel: Channel) -> None:
+        """Until the next block, with heartbeats."""
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._served.next_block()
+                return
+            except TimeoutError:
+                await channel.send(Kind.HEAD, msgspec.msgpack.encode(self._served.height()))
+
+
+async def _request(channel: Channel, expected: Kind, numbers: int) -> list[int]:
+    """The request's non-negative integers; ChannelError when it is anything else."""
+    try:
+        async with asyncio.timeout(HANDSHAKE_S):
+            kind, payload = await channel.read(64)
+    except TimeoutError:
+        raise ChannelError("handshake-timeout") from None
+    try:
+        values = msgspec.msgpack.decode(payload, type=list[int])
+    except msgspec.MsgspecError:
+        raise ChannelError("request") from None
+    if kind != expected or len(values) != numbers or any(not 0 <= value < 1 << 63 for value in values):
+        raise ChannelError("request")
+    return values
