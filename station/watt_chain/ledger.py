@@ -1,0 +1,431 @@
+"""The ledger of one chain: executes blocks, keeps the state and what is needed to prove it (CONSENSUS.md 3).
+
+Strategy. A block is executed once, on an overlay of the final state, when it is built or checked; the
+outcome is kept by block hash. When the block becomes final the kept overlay is merged. Any other block at
+that height simply loses its overlay. So being voted on costs a block nothing twice, and a query never sees
+a state that is not final.
+
+A block that is final but does not execute to its own header is a fault of ours or of a quorum: `apply`
+raises CorruptionError, and the shell must stop the node rather than sign anything more.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from watt_wire import merkle
+
+from watt_chain import codec, crypto
+from watt_chain.block import (
+    BLOCK_SIZE_MAX,
+    BLOCK_TRANSACTIONS_MAX,
+    HEADER_SIZE_MAX,
+    HEADER_VERSION,
+    Block,
+    Header,
+    OutMessage,
+    Receipt,
+    block_hash,
+    check_certificate,
+    decode_certified,
+    messages_root,
+)
+from watt_chain.codec import DecodeError
+from watt_chain.election import Schedule, term_of
+from watt_chain.genesis import Genesis, Validator, network_of
+from watt_chain.light import ReceiptProof, StateProof
+from watt_chain.state import FinalState, State, StateReader
+from watt_chain.transaction import DecodedTransaction, VerifiedTransactions, Verify, decode_transaction, is_signed
+from watt_chain.tree import StateTree
+
+RECENT_BLOCKS_MAX = 4096
+"""Blocks whose receipts can be proven from memory: over an hour at one block a second; 500 kB per 1,000."""
+SPECULATIVE_MAX = 8
+"""Executed blocks kept per height: one per view that got as far as a proposal."""
+REASON_LENGTH_MAX = 64
+"""A reject reason is a short word in a receipt, not a text."""
+
+
+class CorruptionError(Exception):
+    """A certified block contradicts our own execution: stop, do not sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockContext:
+    """What a contract may know besides the state: no clock, no randomness, only the block it runs in."""
+
+    network: bytes
+    chain: int
+    height: int
+    time_s: int
+    proposer: int
+    validators: tuple[Validator, ...]
+
+
+class Contract(Protocol):
+    """The application of a chain. Deterministic: the same state and input give the same state everywhere."""
+
+    def genesis(self, state: State, genesis: Genesis, chain: int) -> None:
+        """Write the first state."""
+
+    def begin(self, state: State, context: BlockContext) -> None:
+        """Time-driven transitions, before the first transaction of a block."""
+
+    def execute(self, state: State, context: BlockContext, tx: DecodedTransaction) -> str:
+        """Run a transaction; "" or the reason it is refused. A refusal is rolled back by the ledger."""
+
+    def next_nonce(self, state: StateReader, signer: bytes) -> int:
+        """The nonce the 64-byte key `signer` must use next; negative when nobody knows the key."""
+
+    def consume_nonce(self, state: State, signer: bytes) -> None:
+        """Count one transaction of `signer`: once per transaction in a block, refused or not, before `execute`."""
+
+    def rules_version(self, state: StateReader) -> int:
+        """Version of the rule set in force after the block."""
+
+    def inbox_cursor(self, state: StateReader) -> int:
+        """Sequence number of the last message consumed from the other side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last final block. Height 0 is genesis: the hash is the network's name, there is no header."""
+
+    height: int
+    block_hash: bytes
+    header: Header | None
+    time_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedBlock:
+    """What became final with a block."""
+
+    header: Header
+    receipts: tuple[Receipt, ...]
+    out_messages: tuple[OutMessage, ...]
+    block_hash: bytes = b""
+    transactions: tuple[DecodedTransaction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Executed:
+    """A block's outcome before it is final."""
+
+    header: Header
+    state: State
+    transactions: tuple[DecodedTransaction, ...]
+    receipts: tuple[Receipt, ...]
+    receipt_bytes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """What proofs about a final block need."""
+
+    header_bytes: bytes
+    certificate_bytes: bytes
+    receipt_bytes: tuple[bytes, ...]
+    txids: tuple[bytes, ...]
+
+
+class _Invalid(Exception):
+    """A transaction that may not be in a block."""
+
+
+class Ledger:
+    """One chain from genesis on. See the module text for what is executed when."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        chain: int,
+        contract: Contract,
+        verified: VerifiedTransactions | None = None,
+        verify: Verify = crypto.verify,
+        archive: Callable[[int], bytes | None] | None = None,
+    ) -> None:
+        """Start at height 0.
+
+        verified   signatures known to hold, shared with the shell's threads
+        archive    gives CertifiedBlock bytes by height once they left memory; None: only recent ones are served
+        """
+        self.genesis = genesis
+        self.chain = chain
+        self.network = network_of(genesis)
+        self.validators = genesis.validators(chain)
+        self.publics = tuple(validator.public for validator in self.validators)
+        self.schedule = Schedule(len(self.validators))
+        self.verified = VerifiedTransactions() if verified is None else verified
+        self.contract = contract
+        self._verify = verify
+        self._archive = archive
+        self._tree = StateTree()
+        self.state = FinalState(self._tree)
+        state = State(self._tree, chain)
+        contract.genesis(state, genesis, chain)
+        assert not state.messages(), "genesis sends nothing"
+        self._tree.merge(state.overlay)
+        self.head = Head(0, self.network, None, genesis.protocol_start_s)
+        self._executed: dict[bytes, _Executed] = {}
+        self._blocks: dict[int, bytes] = {}
+        self._recent: dict[int, _Recent] = {}
+        self._where: dict[bytes, tuple[int, int]] = {}
+        "txid -> (height, index), for the heights in `_recent`."
+
+    # Building and checking -------------------------------------------------------------------------------
+
+    def build(self, view: int, proposer: int, time_s: int, txs: Sequence[bytes]) -> Block:
+        """Execute `txs` on top of the head and return the block of those that may be in one.
+
+        Transactions that may not (nonce, signature, chain, form) are left out; the caller forgets them. The
+        block may be empty: then there is nothing to propose. `time_s` is raised to the previous block's time.
+        """
+        context = self._context(max(time_s, self.head.time_s), proposer)
+        state = State(self._tree, self.chain)
+        self.contract.begin(state, context)
+        kept: list[DecodedTransaction] = []
+        receipts: list[Receipt] = []
+        size = 0
+        for raw in txs:
+            try:
+                tx = self._admit(raw)
+                receipts.append(self._execute(state, context, tx))
+            except _Invalid:
+                continue
+            size += len(raw)
+            if size > BLOCK_SIZE_MAX or len(kept) == BLOCK_TRANSACTIONS_MAX:
+                raise ValueError("more transactions than a block can hold")
+            kept.append(tx)
+        executed, header_bytes = self._close(state, context, view, kept, receipts)
+        self._keep(block_hash(self.network, header_bytes), executed)
+        return Block(header_bytes, [tx.raw for tx in kept])
+
+    def check(self, block: Block) -> str | None:
+        """None when the block may follow the head; otherwise the first reason why not (CONSENSUS.md 3.2)."""
+        hash_ = block_hash(self.network, block.header)
+        if hash_ in self._executed:
+            # The hash covers the header only; the transactions are compared by their root.
+            known = self._executed[hash_]
+            return None if block.transactions == [tx.raw for tx in known.transactions] else "tx-root"
+        try:
+            header = codec.decode(block.header, Header, HEADER_SIZE_MAX)
+        except DecodeError:
+            return "header-form"
+        reason = self._check_place(header) or self._check_transactions(header, block)
+        if reason:
+            return reason
+        context = self._context(header.time_s, header.proposer)
+        state = State(self._tree, self.chain)
+        self.contract.begin(state, context)
+        decoded: list[DecodedTransaction] = []
+        receipts: list[Receipt] = []
+        for raw in block.transactions:
+            try:
+                tx = self._admit(raw)
+                receipts.append(self._execute(state, context, tx))
+            except _Invalid as invalid:
+                return str(invalid)
+            decoded.append(tx)
+        executed, ours = self._close(state, context, header.view, decoded, receipts)
+        if ours != block.header:
+            return _difference(header, executed.header)
+        self._keep(hash_, executed)
+        return None
+
+    def apply(self, certified: bytes, certificate_known: bool = False) -> AppliedBlock:
+        """Make the next block final. `certificate_known`: its votes were checked by the caller.
+
+        Raises DecodeError when the bytes, the height or the certificate are wrong (the sender's fault,
+        nothing changed) and CorruptionError when the certificate holds but the block does not.
+        """
+        parts, block, header, certificate = decode_certified(certified)
+        if header.height != self.head.height + 1 or header.chain != self.chain:
+            raise DecodeError(f"expected height {self.head.height + 1}, got {header.height}")
+        hash_ = block_hash(self.network, block.header)
+        if not certificate_known:
+            reason = check_certificate(certificate, self.network, header, hash_, self.publics, self._verify)
+            if reason:
+                raise DecodeError(reason)
+        if merkle.root([merkle.leaf_hash(tx) for tx in block.transactions]) != header.tx_root:
+            raise DecodeError("tx-root")  # the certificate covers the header only: a forged body is the sender's fault
+        refused = self.check(block)
+        if refused is not None:
+            raise CorruptionError(f"certified block {header.height} is refused: {refused}")
+        executed = self._executed[hash_]
+        self._tree.merge(executed.state.overlay)
+        self._executed.clear()
+        self.head = Head(header.height, hash_, header, header.time_s)
+        self._remember(header.height, certified, block.header, parts.certificate, executed)
+        messages = executed.state.messages()
+        return AppliedBlock(header, executed.receipts, messages, hash_, executed.transactions)
+
+    def replay(self, certified: bytes) -> AppliedBlock:
+        """Apply a block of our own log at start; everything is checked as if it came from a peer."""
+        return self.apply(certified)
+
+    # Questions --------------------------------------------------------------------------------------------
+
+    def next_nonce(self, signer: bytes) -> int:
+        """The nonce a key must use next in the final state; negative when the key is unknown."""
+        return self.contract.next_nonce(self.state, signer)
+
+    def certified(self, height: int) -> bytes | None:
+        """CertifiedBlock bytes of a final height, from memory or from the archive."""
+        found = self._blocks.get(height)
+        if found is None and self._archive is not None and 0 < height <= self.head.height:
+            found = self._archive(height)
+        return found
+
+    def state_proof(self, keys: Sequence[bytes]) -> StateProof | None:
+        """Proof of these keys at the head; keys never written are left out. None at height 0 (no certificate)."""
+        recent = self._recent.get(self.head.height)
+        if recent is None:
+            return None
+        entries: list[tuple[int, bytes, bytes, list[bytes]]] = []
+        for key in dict.fromkeys(keys):
+            value = self.state.get(key)
+            if value is not None:
+                slot, path = self.state.proof(key)
+                entries.append((slot, key, value, path))
+        return StateProof(recent.header_bytes, recent.certificate_bytes, self.state.size(), entries)
+
+    def find_receipt(self, txid: bytes) -> int | None:
+        """Height at which a transaction became final, if that is recent enough to prove."""
+        where = self._where.get(txid)
+        return None if where is None else where[0]
+
+    def receipt_proof(self, height: int, txid: bytes) -> ReceiptProof | None:
+        """Proof of a transaction's outcome; None when it is not in a recent block at `height`."""
+        where = self._where.get(txid)
+        if where is None or where[0] != height:
+            return None
+        recent = self._recent[height]
+        index = where[1]
+        leaves = [merkle.leaf_hash(data) for data in recent.receipt_bytes]
+        return ReceiptProof(
+            recent.header_bytes,
+            recent.certificate_bytes,
+            recent.receipt_bytes[index],
+            index,
+            len(leaves),
+            merkle.proof(leaves, index),
+        )
+
+    # Inside -----------------------------------------------------------------------------------------------
+
+    def _context(self, time_s: int, proposer: int) -> BlockContext:
+        return BlockContext(self.network, self.chain, self.head.height + 1, time_s, proposer, self.validators)
+
+    def _check_place(self, header: Header) -> str:
+        """The header's fields that do not depend on execution."""
+        head = self.head
+        if header.version != HEADER_VERSION:
+            return "version"
+        if header.chain != self.chain:
+            return "chain"
+        if header.height != head.height + 1:
+            return "height"
+        if header.previous != head.block_hash:
+            return "previous"
+        if header.term != term_of(header.height):
+            return "term"
+        if header.proposer != self.schedule.leader(header.height, header.view):
+            return "proposer"
+        if header.time_s < head.time_s:  # CONSENSUS.md 3.2: time never runs backwards
+            return "time"
+        return ""
+
+    def _check_transactions(self, header: Header, block: Block) -> str:
+        """Number, size and root of the transactions."""
+        if header.tx_count != len(block.transactions) or not 0 < header.tx_count <= BLOCK_TRANSACTIONS_MAX:
+            return "tx-count"
+        if sum(len(tx) for tx in block.transactions) > BLOCK_SIZE_MAX:
+            return "block-size"
+        if merkle.root([merkle.leaf_hash(tx) for tx in block.transactions]) != header.tx_root:
+            return "tx-root"
+        return ""
+
+    def _admit(self, raw: bytes) -> DecodedTransaction:
+        """Decode a transaction and make sure of its chain and signature. Raises _Invalid."""
+        try:
+            tx = decode_transaction(raw)
+        except DecodeError:
+            raise _Invalid("tx-form") from None
+        if tx.chain != self.chain:
+            raise _Invalid("tx-chain")
+        if tx.digest not in self.verified:
+            if not is_signed(tx, self.network, self._verify):
+                raise _Invalid("tx-signature")
+            self.verified.add(tx.digest)
+        return tx
+
+    def _execute(self, state: State, context: BlockContext, tx: DecodedTransaction) -> Receipt:
+        """Run one transaction; a refusal leaves only its nonce behind. Raises _Invalid for a wrong nonce."""
+        if tx.nonce != self.contract.next_nonce(state, tx.signer):
+            raise _Invalid("nonce")
+        self.contract.consume_nonce(state, tx.signer)
+        mark = state.savepoint()
+        code = self.contract.execute(state, context, tx)
+        if code:
+            state.rollback(mark)
+        return Receipt(tx.txid, code[:REASON_LENGTH_MAX])
+
+    def _close(
+        self,
+        state: State,
+        context: BlockContext,
+        view: int,
+        txs: list[DecodedTransaction],
+        receipts: list[Receipt],
+    ) -> tuple[_Executed, bytes]:
+        """The header over what was executed, and its bytes."""
+        receipt_bytes = tuple(codec.encode(receipt) for receipt in receipts)
+        header = Header(
+            HEADER_VERSION,
+            self.chain,
+            context.height,
+            self.head.block_hash,
+            term_of(context.height),
+            view,
+            context.time_s,
+            context.proposer,
+            merkle.root([tx.digest for tx in txs]),
+            merkle.root([merkle.leaf_hash(data) for data in receipt_bytes]),
+            state.root(),
+            messages_root(state.messages()),
+            self.contract.inbox_cursor(state),
+            self.contract.rules_version(state),
+            len(txs),
+        )
+        return _Executed(header, state, tuple(txs), tuple(receipts), receipt_bytes), codec.encode(header)
+
+    def _keep(self, hash_: bytes, executed: _Executed) -> None:
+        """Remember an outcome until its height is final; the oldest goes when a height has too many."""
+        if len(self._executed) >= SPECULATIVE_MAX:
+            del self._executed[next(iter(self._executed))]
+        self._executed[hash_] = executed
+
+    def _remember(
+        self, height: int, certified: bytes, header_bytes: bytes, certificate_bytes: bytes, executed: _Executed
+    ) -> None:
+        """Keep what proofs about this block need; forget the oldest block beyond the limit."""
+        txids = tuple(tx.txid for tx in executed.transactions)
+        self._blocks[height] = certified
+        self._recent[height] = _Recent(header_bytes, certificate_bytes, executed.receipt_bytes, txids)
+        for index, txid in enumerate(txids):
+            self._where[txid] = (height, index)
+        old = self._recent.pop(height - RECENT_BLOCKS_MAX, None)
+        if old is not None:
+            del self._blocks[height - RECENT_BLOCKS_MAX]
+            for txid in old.txids:
+                self._where.pop(txid, None)
+
+
+def _difference(theirs: Header, ours: Header) -> str:
+    """Name of the first root or counter in which a block differs from its execution."""
+    names = ("tx_root", "receipt_root", "state_root", "outbox_root", "inbox_cursor", "rules_version")
+    for name in names:
+        if getattr(theirs, name) != getattr(ours, name):
+            return name.replace("_", "-")
+    return "header"

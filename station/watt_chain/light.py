@@ -1,0 +1,152 @@
+"""The light client: believes nothing but the genesis file and mathematics (CONSENSUS.md 7).
+
+Pure functions of bytes. A household's gateway, the intake of another chain and the contracts use it; it
+keeps no state besides the validators of genesis, so it may be asked from several threads.
+"""
+
+from collections.abc import Sequence
+
+from watt_wire import merkle
+
+from watt_chain import block as blocks
+from watt_chain import codec, crypto
+from watt_chain.block import Certificate, Header, OutMessage, Receipt
+from watt_chain.codec import U32, DecodeError, Hash32, Structure, T
+from watt_chain.genesis import Genesis
+from watt_chain.transaction import Verify, decode_transaction
+from watt_chain.tree import leaf_of
+
+PATH_LENGTH_MAX = 40
+"""A path longer than this belongs to a tree nobody has."""
+ENTRIES_MAX = 4096
+"""Keys or messages in one proof."""
+
+
+class ProofError(Exception):
+    """The proof does not prove what it claims: the sender's fault; `reason` is a short word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ReceiptProof(Structure, frozen=True):
+    """That a transaction is final, and with which outcome."""
+
+    header: bytes
+    certificate: bytes
+    receipt: bytes
+    index: U32
+    size: U32
+    path: list[Hash32]
+
+
+class StateProof(Structure, frozen=True):
+    """That keys had these values after a final block: entries are [slot, key, value, path]."""
+
+    header: bytes
+    certificate: bytes
+    size: U32
+    entries: list[tuple[U32, bytes, bytes, list[Hash32]]]
+
+
+class LightClient:
+    """Checks headers, receipts, state and messages of every chain of one network."""
+
+    __slots__ = ("_publics", "_verify", "network")
+
+    def __init__(self, genesis: Genesis, network: bytes, verify: Verify = crypto.verify) -> None:
+        self.network = network
+        self._verify = verify
+        self._publics: dict[int, tuple[bytes, ...]] = {
+            chain: tuple(validator.public for validator in genesis.validators(chain)) for chain in genesis.chains()
+        }
+
+    def check_header(self, chain: int, header_bytes: bytes, certificate_bytes: bytes) -> Header:
+        """The header, once it is certain that a quorum of `chain` made it final. Raises ProofError."""
+        publics = self._publics.get(chain)
+        if publics is None:
+            raise ProofError("chain-unknown")
+        header = _decode(header_bytes, Header, blocks.HEADER_SIZE_MAX, "header-form")
+        certificate = _decode(certificate_bytes, Certificate, blocks.CERTIFICATE_SIZE_MAX, "certificate-form")
+        if header.version != blocks.HEADER_VERSION:
+            raise ProofError("version")
+        if header.chain != chain:
+            raise ProofError("chain")
+        hash_ = blocks.block_hash(self.network, header_bytes)
+        reason = blocks.check_certificate(certificate, self.network, header, hash_, publics, self._verify)
+        if reason:
+            raise ProofError(reason)
+        return header
+
+    def check_receipt(self, proof: ReceiptProof, tx: bytes) -> str:
+        """The outcome of `tx`: "" accepted, else why it was refused. Raises ProofError."""
+        try:
+            sent = decode_transaction(tx)
+        except DecodeError:
+            raise ProofError("tx-form") from None
+        header = self.check_header(sent.chain, proof.header, proof.certificate)
+        receipt = _decode(proof.receipt, Receipt, codec.MESSAGE_SIZE_MAX, "receipt-form")
+        if receipt.txid != sent.txid:
+            raise ProofError("receipt-txid")
+        if proof.size != header.tx_count:  # one receipt per transaction: the header fixes the tree's size
+            raise ProofError("receipt-size")
+        self._check_path(merkle.leaf_hash(proof.receipt), proof.index, proof.size, proof.path, header.receipt_root)
+        return receipt.code
+
+    def check_state(self, proof: StateProof, chain: int | None = None) -> dict[bytes, bytes | None]:
+        """The values that the proof shows, by key. Raises ProofError.
+
+        `chain`, when given, must be the proof's. A key that is not in the answer is neither proven nor
+        refuted: the tree is ordered by first use, so absence cannot be shown (CONSENSUS.md 7.4).
+        """
+        header = self._header_of(proof.header, proof.certificate, chain)
+        if len(proof.entries) > ENTRIES_MAX:
+            raise ProofError("proof-size")
+        values: dict[bytes, bytes | None] = {}
+        for slot, key, value, path in proof.entries:
+            if key in values:
+                raise ProofError("key-twice")
+            self._check_path(leaf_of(key, value), slot, proof.size, path, header.state_root)
+            values[key] = value
+        return values
+
+    def check_messages(
+        self,
+        chain: int,
+        header_bytes: bytes,
+        certificate_bytes: bytes,
+        size: int,
+        entries: Sequence[tuple[int, bytes, Sequence[bytes]]],
+    ) -> list[OutMessage]:
+        """Messages a final block of `chain` sent; entries are (index, message bytes, path). Raises ProofError."""
+        header = self.check_header(chain, header_bytes, certificate_bytes)
+        if len(entries) > ENTRIES_MAX:
+            raise ProofError("proof-size")
+        messages: list[OutMessage] = []
+        for index, data, path in entries:
+            message = _decode(data, OutMessage, codec.MESSAGE_SIZE_MAX, "message-form")
+            if message.source_chain != chain:
+                raise ProofError("message-chain")
+            self._check_path(merkle.leaf_hash(data), index, size, path, header.outbox_root)
+            messages.append(message)
+        return messages
+
+    def _header_of(self, header_bytes: bytes, certificate_bytes: bytes, chain: int | None) -> Header:
+        """check_header for the chain the header names, unless the caller names one."""
+        if chain is None:
+            chain = _decode(header_bytes, Header, blocks.HEADER_SIZE_MAX, "header-form").chain
+        return self.check_header(chain, header_bytes, certificate_bytes)
+
+    def _check_path(self, leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> None:
+        if len(path) > PATH_LENGTH_MAX or not 0 <= index < size:
+            raise ProofError("path-form")
+        if not merkle.verify_proof(leaf, index, size, list(path), root):
+            raise ProofError("path")
+
+
+def _decode(data: bytes, kind: type[T], size_max: int, reason: str) -> T:
+    try:
+        return codec.decode(data, kind, size_max)
+    except DecodeError:
+        raise ProofError(reason) from None
