@@ -1,0 +1,1 @@
+"""Parsers of metering chips: bytes in, integers out."""
