@@ -20,7 +20,10 @@ def monotonic_ms() -> int:
 
 
 class ProtocolClock:
-    """protocol_s = protocol_start_s + (machine_ms - machine_start_ms) * speed // 1000."""
+    """protocol_s = protocol_start_s + max(0, machine_ms - machine_start_ms) * speed // 1000.
+
+    Before machine_start_ms the clock stands still: a bench gives its daemons time to start without losing an hour.
+    """
 
     def __init__(
         self, machine_start_ms: int, protocol_start_s: int, speed: int, machine: Callable[[], int] = machine_ms
@@ -32,7 +35,7 @@ class ProtocolClock:
 
     def at(self, machine_time_ms: int) -> int:
         """Protocol time in seconds at a machine time in milliseconds."""
-        return self.protocol_start_s + (machine_time_ms - self.machine_start_ms) * self.speed // 1000
+        return self.protocol_start_s + max(0, machine_time_ms - self.machine_start_ms) * self.speed // 1000
 
     def now_s(self) -> int:
         """Protocol time now, in whole seconds."""
@@ -40,7 +43,7 @@ class ProtocolClock:
 
     def now_ms(self) -> int:
         """Protocol time now, in milliseconds (for pacing, never for anything signed)."""
-        return self.protocol_start_s * 1000 + (self._machine() - self.machine_start_ms) * self.speed
+        return self.protocol_start_s * 1000 + max(0, self._machine() - self.machine_start_ms) * self.speed
 
     def delay_ms(self, protocol_s: int) -> int:
         """Machine milliseconds to wait until the protocol clock shows `protocol_s`; 0 when it is past."""
