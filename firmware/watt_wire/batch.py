@@ -39,7 +39,8 @@ def encode(checkpoint_frame: bytes, record_frames: list[bytes]) -> bytes:
         text = text or bytes_problem("record_frame", frame, records.SIZE)
     if text:
         raise EncodeError(text)
-    return MAGIC + struct.pack(">H", len(record_frames)) + checkpoint_frame + b"".join(record_frames)
+    # One join, one allocation: on a device there is no room for a second copy of this size.
+    return b"".join([MAGIC, struct.pack(">H", len(record_frames)), checkpoint_frame] + record_frames)
 
 
 def decode(data: bytes) -> tuple[bytes, list[bytes]]:

