@@ -62,6 +62,7 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
     demo.add_argument("--areas", type=int, default=2, help="station areas, 1 to 4 (default 2)")
     demo.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
     demo.add_argument("--fresh", action="store_true", help="forget an earlier run in the same directory")
+    demo.add_argument("--seed", type=int, help="derive all keys from a number (tests: such keys protect nothing)")
 
     def run(chosen: argparse.Namespace) -> int:
         from watt_tools import demo as module

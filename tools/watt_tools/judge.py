@@ -1,0 +1,286 @@
+"""Judges a finished run: replays it, exports it, checks every promise of the demo and prints what it comes to.
+
+Each check is computed from the stores of the daemons or from the export, never from what the demo meant to happen.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watt_chain import codec
+from watt_chain.block import decode_certified
+from watt_chain.contract import kinds, objects
+from watt_chain.contract.event import EventSpec
+from watt_chain.genesis import MAIN_CHAIN
+from watt_chain.ledger import CorruptionError
+from watt_market import lower
+from watt_node.store import StoreError, read_blocks
+
+from watt_tools import export, picture, verify
+from watt_tools.network import NODES_PER_AREA, Network
+from watt_tools.progress import load
+from watt_tools.readout import OBJECT_SIZE_MAX, Readout, outcome_hash, read
+
+TRADES_MIN = 5
+"A demo with fewer matched trades shows no market."
+QUARTER_S = 900
+
+Check = tuple[str, bool, str]
+
+
+@dataclass
+class Result:
+    """Everything the demo prints, as data."""
+
+    stated: dict[str, Any]
+    evening: picture.Evening
+    checks: list[Check]
+    grid: dict[str, int]
+    clearing: dict[str, int]
+
+
+def report(net: Network, *, as_json: bool) -> int:
+    """Judge and print; 0 only if every check held."""
+    try:
+        readout = read(net.folder)
+        stated = export.write(net, readout)
+        result = judge(net, readout, stated)
+    except (StoreError, CorruptionError, codec.DecodeError, KeyError, OSError) as error:
+        print(f"wattpact demo: the run cannot be judged: {error}", file=sys.stderr)
+        return 1
+    picture.png(result.evening, net.folder / "evening.png")
+    if as_json:
+        print(json.dumps(_as_data(net, result), indent=1))
+    else:
+        _print(net, result)
+    return 0 if all(held for _, held, _ in result.checks) else 1
+
+
+def judge(net: Network, readout: Readout, stated: dict[str, Any]) -> Result:
+    """Compute all checks and figures of a finished run."""
+    event = int(net.description["event"])
+    main_event = readout.need(MAIN_CHAIN, objects.event_key(event), objects.MainEvent)
+    names = {home["user"]: home["name"] for home in net.homes}
+    for home in stated["homes"]:
+        home["name"] = names[home["user"]]
+    evening = _evening(net, readout, main_event.spec)
+    problems = verify.verify(net.folder / "export", net.regulator)
+    checks = [
+        ("the event closed", main_event.state.value == "CLOSED", f"main chain says {main_event.state.value}"),
+        _readings_final(net, readout),
+        _money(stated),
+        _energy(stated),
+        _trades(stated),
+        _credit(net, stated),
+        _certificate(net, readout, event),
+        ("the independent verifier agrees", not problems, problems[0] if problems else "wattpact verify: no problem"),
+    ]
+    clearing = {"value_u": main_event.value_u, "bound_u": main_event.bound_u}
+    clearing["gap_ppm"] = 1_000_000 * (main_event.bound_u - main_event.value_u) // max(1, main_event.bound_u)
+    return Result(stated, evening, checks, _grid_cost(net, readout, main_event), clearing)
+
+
+def _readings_final(net: Network, readout: Readout) -> Check:
+    """Each plug's own count of what it signed against what stands in blocks."""
+    signed = {
+        plug["name"]: plug
+        for path in (net.folder / "rig").glob("plugs-*.status.json")
+        for plug in load(path).get("plugs", [])
+    }
+    checkpoints = readings = 0
+    missing = []
+    for home in net.homes:
+        plug = readout.need(home["area"], objects.plug_key(bytes.fromhex(home["plug"])), objects.Plug)
+        own = signed.get(home["name"], {})
+        checkpoints += plug.counter
+        readings += plug.next_sequence
+        if (plug.counter, plug.next_sequence, plug.gaps) != (own.get("counter"), own.get("next_sequence"), 0):
+            missing.append(f"{home['name']} signed {own.get('counter')}, final {plug.counter}, gaps {plug.gaps}")
+    detail = f"{checkpoints} checkpoints over {readings} readings of {len(net.homes)} plugs, none missing"
+    return ("every reading that a plug signed is final in a block", not missing, missing[0] if missing else detail)
+
+
+def _money(stated: dict[str, Any]) -> Check:
+    held = all(
+        total["users_u"] + total["offices_u"] == total["deposited_u"] - total["withdrawn_u"]
+        for total in stated["totals"].values()
+    )
+    amount_u = sum(total["deposited_u"] for total in stated["totals"].values())
+    return ("money conserves exactly", held, f"{amount_u} micro-units deposited, every one accounted for")
+
+
+def _energy(stated: dict[str, Any]) -> Check:
+    homes = [home["event"] for home in stated["homes"] if home["event"]]
+    sold = [sum(slot) for slot in zip(*(home["sold_wh"] for home in homes), strict=True)]
+    bought = [sum(slot) for slot in zip(*(home["bought_wh"] for home in homes), strict=True)]
+    return ("energy conserves exactly", sold == bought, f"{sum(sold)} Wh of quota sold, {sum(bought)} Wh bought")
+
+
+def _trades(stated: dict[str, Any]) -> Check:
+    settled = sum(1 for pair in stated["pairs"] if pair["state"].lower() == "settled")
+    return (f"at least {TRADES_MIN} matched trades", settled >= TRADES_MIN, f"{settled} pairs settled")
+
+
+def _credit(net: Network, stated: dict[str, Any]) -> Check:
+    defaulters = {home["name"] for home in net.homes if home["behaviour"] == "defaulter"}
+    wrong = []
+    for home in stated["homes"]:
+        if home["event"] is None:
+            continue
+        change = home["event"]["credit_after"] - home["event"]["credit_before"]
+        if change != (-4 if home["name"] in defaulters else 2):
+            wrong.append(f"{home['name']} changed by {change:+d}")
+    breached = sum(1 for home in stated["homes"] if home["event"] and home["event"]["status"] == "breached")
+    held = not wrong and breached == len(defaulters) == 1
+    return ("one default with -4, all others +2", held, ", ".join(wrong) or f"{breached} default")
+
+
+def _certificate(net: Network, readout: Readout, event: int) -> Check:
+    """Every station has executed, and so checked, the block that carries its area's slice of the matching."""
+    missing = []
+    stations = 0
+    for area in range(1, net.areas + 1):
+        height = _match_height(readout, area)
+        wanted = readout.blocks[area][height - 1] if height else b""
+        for index in range(NODES_PER_AREA):
+            path = net.folder / f"area{area}/node{index}/blocks.log"
+            own = list(read_blocks(path))[height - 1 : height] if height else []
+            if own and decode_certified(own[0])[0].block == decode_certified(wanted)[0].block:
+                stations += 1
+            else:
+                missing.append(f"area{area}-node{index}")
+    detail = f"missing at {', '.join(missing)}" if missing else f"{stations} stations executed the check"
+    return ("the matching certificate was verified by all stations", not missing, detail)
+
+
+def _match_height(readout: Readout, area: int) -> int:
+    for final in readout.transactions:
+        if final.chain == area and final.tx.kind == "Inbox" and not final.code:
+            fields = codec.decode(final.tx.fields_raw, kinds.Inbox, OBJECT_SIZE_MAX)
+            if any(codec.decode(entry.message, list)[3] == "Match" for entry in fields.entries):
+                return final.height
+    return 0
+
+
+def _evening(net: Network, readout: Readout, spec: EventSpec) -> picture.Evening:
+    """Quarter-hour means of all homes: metered by the plugs, and as their unchanged profiles would have been."""
+    registers: dict[bytes, dict[int, int]] = {}
+    for _, checkpoint in readout.checkpoints():
+        registers.setdefault(checkpoint.plug_id, {})[checkpoint.time_s] = checkpoint.import_mwh
+    start_s = int(net.description["protocol_start_s"])
+    first_s = -(-start_s // QUARTER_S) * QUARTER_S
+    last_s = min(max(times) for times in registers.values()) // QUARTER_S * QUARTER_S
+    slots = (last_s - first_s) // QUARTER_S
+    after_w, before_w = [0] * slots, [0] * slots
+    for home in net.homes:
+        times = registers[bytes.fromhex(home["plug"])]
+        profile = json.loads((net.folder / "rig/load" / f"{home['name']}.json").read_text())
+        step_s, watts = profile["step_s"], profile["watts"]
+        for slot in range(slots):
+            begin_s = first_s + slot * QUARTER_S
+            if begin_s in times and begin_s + QUARTER_S in times:
+                after_w[slot] += (times[begin_s + QUARTER_S] - times[begin_s]) * 3600 // QUARTER_S // 1000
+            at = (begin_s - profile["start_s"]) // step_s
+            taken = watts[at : at + QUARTER_S // step_s]
+            before_w[slot] += sum(taken) // max(1, len(taken))
+    opening = (spec.window_start_s - first_s) // QUARTER_S
+    closing = (spec.window_end_s - first_s) // QUARTER_S
+    quotas = _quota_wh(net, spec)
+    cap_w = max(quotas) * 3600 // spec.slot_s
+    return picture.Evening(first_s, QUARTER_S, before_w, after_w, (opening, closing), cap_w)
+
+
+def _quota_wh(net: Network, spec: EventSpec) -> list[int]:
+    """Sum of all homes' quotas per slot (CONTRACT.md: baseline from the standard profile, less what is required)."""
+    return [
+        sum(
+            spec.profile_wh_per_mwh[slot] * home["annual_kwh"] // 1000 * (1_000_000 - spec.required_ppm) // 1_000_000
+            for home in net.homes
+        )
+        for slot in range(spec.slots)
+    ]
+
+
+def _grid_cost(net: Network, readout: Readout, event: objects.MainEvent) -> dict[str, int]:
+    """Least cost of the energy above the quotas, with and without the event, and the peaks."""
+    spec = event.spec
+    evening = _evening(net, readout, spec)
+    first, last = evening.window
+    quotas = _quota_wh(net, spec)
+    cost = {}
+    for name, load_w in (("without", evening.before_w), ("with", evening.after_w)):
+        need = [
+            max(0, load_w[slot] * spec.slot_s // 3600 - quota)
+            for slot, quota in zip(range(first, last), quotas, strict=True)
+        ]
+        cost[f"{name}_need_wh"] = sum(need)
+        cost[f"{name}_cost_u"] = sum(slot.cost_u for slot in lower.dispatch(spec.units, need, _rules(readout, event)))
+        cost[f"{name}_peak_w"] = max(load_w[first:last])
+    return cost
+
+
+def _rules(readout: Readout, event: objects.MainEvent) -> Any:
+    from watt_chain.contract.rules import RuleSet
+
+    return readout.need(MAIN_CHAIN, objects.rules_key(event.rules_version), RuleSet)
+
+
+def _as_data(net: Network, result: Result) -> dict[str, Any]:
+    return {
+        "ok": all(held for _, held, _ in result.checks),
+        "checks": [{"check": title, "held": held, "detail": detail} for title, held, detail in result.checks],
+        "outcome_hash": outcome_hash(result.stated),
+        "trades": sum(1 for pair in result.stated["pairs"] if pair["state"].lower() == "settled"),
+        "clearing": result.clearing,
+        "grid": result.grid,
+        "load_before_w": result.evening.before_w,
+        "load_after_w": result.evening.after_w,
+        "interpreters": {home["name"]: home["interpreter"] for home in net.homes},
+        "statement": result.stated,
+        "directory": str(net.folder),
+    }
+
+
+def _print(net: Network, result: Result) -> None:
+    from rich.console import Console
+
+    from watt_tools import show
+
+    console = Console(highlight=False)
+    names = {home["user"]: home["name"] for home in net.homes}
+    console.print()
+    show.savers(console, result.stated["homes"])
+    show.payments(console, result.stated["pairs"], names)
+    show.balances(console, result.stated["homes"])
+    grid = result.grid
+    console.print("[bold]The grid[/bold] (energy above all quotas in the window, at least cost)")
+    for name, words in (("without", "without the event"), ("with", "with the event   ")):
+        console.print(
+            f"  {words}: peak {grid[f'{name}_peak_w'] / 1000:6.2f} kW, {grid[f'{name}_need_wh']:,} Wh above quota, "
+            f"cost {show.money(grid[f'{name}_cost_u'])}"
+        )
+    clearing = result.clearing
+    console.print(
+        f"  matching: value {show.money(clearing['value_u'])}, certified bound {show.money(clearing['bound_u'])}, "
+        f"gap {clearing['gap_ppm'] / 10_000:.4f} %\n"
+    )
+    print(picture.terminal(result.evening))
+    print()
+    show.checks(console, result.checks)
+    folder = _relative(net.folder)
+    defaulter = next((home["name"] for home in net.homes if home["behaviour"] == "defaulter"), net.homes[0]["name"])
+    print(f"Outcome {outcome_hash(result.stated)}; picture: {folder}/evening.png")
+    print("Check it yourself:")
+    print(f"  wattpact verify {folder}")
+    print(f"  wattpact bill {folder} {defaulter}        (data and proofs: {folder}/homes/{defaulter}/bill.json)")
+
+
+def _relative(folder: Path) -> str:
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)

@@ -1,0 +1,132 @@
+"""What a running network shows: reads the daemons' status files and prints phases and one living line.
+
+Invariant: reading is all it does; a missing or half-old status file is simply not counted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from watt_tools.network import MASTERS, NODES_PER_AREA, Network
+
+PHASES = (
+    ("open_s", "sealed bids are taken (commit)"),
+    ("commit_close_s", "bids are opened (reveal)"),
+    ("reveal_close_s", "offers are qualified, the market is cleared"),
+    ("match_by_s", "users confirm their matches"),
+    ("confirm_close_s", "contracts stand; money is in escrow"),
+    ("window_start_s", "the event window: plugs meter the delivery"),
+    ("window_end_s", "the window is over; last checkpoints arrive"),
+    ("meter_close_s", "settlement, credit, incentive, points"),
+)
+LINE_WIDTH = 118
+
+
+@dataclass
+class Seen:
+    """One look at the whole network."""
+
+    main_state: str = ""
+    main_height: int = 0
+    area_heights: dict[int, int] = field(default_factory=dict)
+    nodes_alive: int = 0
+    pairs: int = 0
+    aborted: str = ""
+    signed: int = 0
+    "Checkpoints that plugs have signed."
+    final: int = 0
+    "Transactions of gateways that hold a verified receipt."
+    pending: int = 0
+    refused: int = 0
+    gateways: int = 0
+    outboxes_empty: bool = False
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A status file, or {} when it is not there (yet)."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def observe(net: Network) -> Seen:
+    """Read every status file once."""
+    seen = Seen()
+    event = str(net.description["event"])
+    for index in range(MASTERS):
+        status = load(net.folder / f"main/node{index}/status.json")
+        seen.nodes_alive += bool(status)
+        seen.main_height = max(seen.main_height, int(status.get("height", 0)))
+        found = status.get("events", {}).get(event, {})
+        state = str(found.get("state", ""))
+        if state in ("CLOSED", "ABORTED") or not seen.main_state:
+            seen.main_state = state or seen.main_state
+        seen.pairs = max(seen.pairs, int(found.get("matches", 0) or 0))
+    for area in range(1, net.areas + 1):
+        heights = []
+        for index in range(NODES_PER_AREA):
+            status = load(net.folder / f"area{area}/node{index}/status.json")
+            seen.nodes_alive += bool(status)
+            heights.append(int(status.get("height", 0)))
+        seen.area_heights[area] = max(heights)
+    for home in net.homes:
+        status = load(net.folder / f"homes/{home['name']}/status.json")
+        seen.gateways += bool(status)
+        seen.final += int(status.get("tx_final", 0))
+        seen.pending += int(status.get("tx_pending", 0))
+        seen.refused += sum(dict(status.get("tx_refused", {})).values())
+    for path in (net.folder / "rig").glob("plugs-*.status.json"):
+        for plug in load(path).get("plugs", []):
+            seen.signed += int(plug.get("counter", 0))
+    seen.outboxes_empty = seen.gateways == len(net.homes) and seen.pending == 0
+    return seen
+
+
+class Reporter:
+    """Prints a line per phase, and on a terminal one line that is written anew."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        # With --json the result alone goes to standard output; what happens meanwhile goes to standard error.
+        self._out = sys.stderr if quiet else sys.stdout
+        self._living = self._out.isatty()
+        self._phase = -1
+        self._drawn = False
+        self._started_s = time.monotonic()
+
+    def line(self, text: str) -> None:
+        """Print a line of its own above the living one."""
+        self.close()
+        print(text, file=self._out, flush=True)
+
+    def close(self) -> None:
+        """Leave the living line behind."""
+        if self._drawn:
+            print("\r" + " " * LINE_WIDTH + "\r", end="", file=self._out, flush=True)
+            self._drawn = False
+
+    def show(self, seen: Seen, protocol_s: int, spec: dict[str, Any] | None) -> None:
+        """Show where the evening stands."""
+        clock = datetime.datetime.fromtimestamp(protocol_s, datetime.UTC).strftime("%H:%M")
+        if spec is not None:
+            instants = {**spec, "window_end_s": spec["window_start_s"] + spec["slots"] * spec["slot_s"]}
+            phase = sum(1 for name, _ in PHASES if instants[name] <= protocol_s) - 1
+            if phase > self._phase:
+                self._phase = phase
+                elapsed_s = time.monotonic() - self._started_s
+                self.line(f"  {elapsed_s:5.1f} s  {clock}  {PHASES[phase][1]}")
+        if self._living:
+            heights = " ".join(f"area {area}: {height}" for area, height in seen.area_heights.items())
+            text = (
+                f"  {clock}  blocks main: {seen.main_height} {heights} | nodes {seen.nodes_alive} gateways {seen.gateways} "
+                f"| pairs {seen.pairs} | checkpoints signed {seen.signed} | final {seen.final} open {seen.pending}"
+            )
+            print("\r" + text[:LINE_WIDTH].ljust(LINE_WIDTH), end="", file=self._out, flush=True)
+            self._drawn = True
