@@ -22,7 +22,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-
 from watt_tools import judge, network, progress
 from watt_tools.children import ChildFailed, Children, command
 from watt_tools.scenario import build
@@ -186,7 +185,8 @@ def _start_broker(options: Options, net: network.Network, children: Children) ->
             raise DemoFailed("mosquitto is not installed (apt-get install mosquitto); or use --broker embedded")
         config = options.folder / "mosquitto.conf"
         config.write_text(
-            f"listener {port} {network.HOST}\ncafile {tls}/ca.pem\ncertfile {tls}/broker.pem\nkeyfile {tls}/broker.key\n"
+            f"listener {port} {network.HOST}\ncafile {tls}/ca.pem\n"
+            f"certfile {tls}/broker.pem\nkeyfile {tls}/broker.key\n"
             "require_certificate true\nuse_identity_as_username true\nallow_anonymous false\ntls_version tlsv1.3\n"
             "persistence false\nmax_packet_size 1048576\nmax_queued_messages 1000\nlog_type error\nlog_type warning\n"
             f"user {_user_name()}\n"

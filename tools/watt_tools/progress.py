@@ -125,7 +125,8 @@ class Reporter:
         if self._living:
             heights = " ".join(f"area {area}: {height}" for area, height in seen.area_heights.items())
             text = (
-                f"  {clock}  blocks main: {seen.main_height} {heights} | nodes {seen.nodes_alive} gateways {seen.gateways} "
+                f"  {clock}  blocks main: {seen.main_height} {heights} "
+                f"| nodes {seen.nodes_alive} gateways {seen.gateways} "
                 f"| pairs {seen.pairs} | checkpoints signed {seen.signed} | final {seen.final} open {seen.pending}"
             )
             print("\r" + text[:LINE_WIDTH].ljust(LINE_WIDTH), end="", file=self._out, flush=True)
