@@ -1,0 +1,189 @@
+"""The master's own copy of every area: certified blocks in, the same state re-executed, blocks for the main chain out.
+
+Strategy. A station is believed in nothing: every block must carry the commit certificate of its area, must be the next
+one, and is executed again here. A block that fails the first two is the station's fault, and the next station is asked.
+A block that a quorum certified and that does not execute to its own header is a broken area (or a fault of this
+program): the area is *halted* here, shown as an alarm, and nothing of it goes to the main chain any more; the other
+areas go on.
+
+Order for a good block: execute, archive durably, then (and only then) may an Anchor mention it.
+
+`AreaReplica` and `Anchoring` are pure apart from the archive they are given; `watt_master.service` moves the bytes.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from watt_chain import codec
+from watt_chain.block import OutMessage, decode_certified
+from watt_chain.codec import DecodeError
+from watt_chain.contract.kinds import Anchor
+from watt_chain.genesis import Genesis
+from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
+from watt_chain.transaction import VerifiedTransactions
+
+from watt_master.archive import BlockRow, TransactionRow
+
+ANCHORS_IN_FLIGHT = 16
+"Anchor transactions of one area under way at once: some seconds of area blocks; a pool takes 256 of one signer."
+STANDBY_MS = 1_500
+"""A master waits this long per rank before it stands in for the one before it: three main blocks of 0.5 s. Shorter,
+and two masters would anchor the same block in an ordinary delay; longer, and a dead master would slow every event."""
+ANSWER_MS = 15_000
+"An anchor without an answer for this long is signed anew; the node itself repeats the same bytes after 10 s."
+
+
+class BlockSink(Protocol):
+    """Where verified blocks are kept (watt_master.archive.Archive)."""
+
+    def add(self, block: BlockRow, transactions: list[TransactionRow]) -> bool:
+        """Store durably; False when it was there already."""
+
+
+class AreaHalted(Exception):
+    """A certified block of the area contradicts our execution: alarm, nothing more of this area is taken in."""
+
+
+def rows_of(applied: AppliedBlock, certified: bytes) -> tuple[BlockRow, list[TransactionRow]]:
+    """What the archive stores of an executed block."""
+    header = applied.header
+    block = BlockRow(header.chain, header.height, applied.block_hash, header.time_s, certified)
+    return block, [
+        TransactionRow(tx.txid, header.chain, header.height, position, tx.kind, tx.signer_id, receipt.code)
+        for position, (tx, receipt) in enumerate(zip(applied.transactions, applied.receipts, strict=True))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Anchorable:
+    """An archived area block that the main chain has not taken in yet."""
+
+    chain: int
+    height: int
+    fields: Anchor
+    seen_ms: int
+
+
+class AreaReplica:
+    """One area, re-executed from its certified blocks."""
+
+    def __init__(self, genesis: Genesis, chain: int, contract: Contract, sink: BlockSink, clock_ms: Callable[[], int]):
+        """At height 0; hand it the archived blocks with `restore`, then live ones with `check`."""
+        self.chain = chain
+        self.ledger = Ledger(genesis, chain, contract, VerifiedTransactions())
+        self.halted = ""
+        "Why the area is halted here; empty while all is well."
+        self.refused: dict[str, int] = {}
+        "Blocks of stations that were refused, by reason."
+        self.waiting: deque[Anchorable] = deque()
+        "Archived blocks above the main chain's anchor, ascending."
+        self._sink = sink
+        self._clock_ms = clock_ms
+        self._hooks: list[Callable[[bytes, AppliedBlock], None]] = []
+
+    def on_block(self, hook: Callable[[bytes, AppliedBlock], None]) -> None:
+        """`hook(certified, applied)` after a block is executed and archived."""
+        self._hooks.append(hook)
+
+    @property
+    def height(self) -> int:
+        """Height of the last executed block."""
+        return self.ledger.head.height
+
+    def restore(self, certified: bytes) -> None:
+        """Execute the next block of our own archive. AreaHalted when it does not check (a damaged archive)."""
+        try:
+            applied = self.ledger.replay(certified)
+        except (DecodeError, CorruptionError) as error:
+            raise self._halt(str(error)) from None
+        self._remember(certified, applied.out_messages)
+
+    def check(self, certified: bytes) -> str:
+        """Take the next block from a station: "" when taken, else why the station is wrong about it.
+
+        Raises AreaHalted when the area's quorum is wrong about it, ArchiveError when it cannot be stored.
+        """
+        if self.halted:
+            raise AreaHalted(self.halted)
+        try:
+            applied = self.ledger.apply(certified)
+        except DecodeError as error:
+            reason = str(error)[:80]
+            self.refused[reason] = self.refused.get(reason, 0) + 1
+            return reason
+        except CorruptionError as error:
+            raise self._halt(str(error)) from None
+        block, transactions = rows_of(applied, certified)
+        self._sink.add(block, transactions)
+        self._remember(certified, applied.out_messages)
+        for hook in self._hooks:
+            hook(certified, applied)
+        return ""
+
+    def _halt(self, text: str) -> AreaHalted:
+        self.halted = f"area {self.chain} at height {self.height + 1}: {text}"
+        return AreaHalted(self.halted)
+
+    def _remember(self, certified: bytes, messages: tuple[OutMessage, ...]) -> None:
+        parts, block, header, _ = decode_certified(certified)
+        fields = Anchor(block.header, parts.certificate, [codec.encode(message) for message in messages])
+        self.waiting.append(Anchorable(self.chain, header.height, fields, self._clock_ms()))
+
+    def anchored(self, height: int) -> None:
+        """The main chain has taken in all blocks up to `height`."""
+        while self.waiting and self.waiting[0].height <= height:
+            self.waiting.popleft()
+
+    def status(self) -> dict[str, object]:
+        """For status.json."""
+        return {
+            "height": self.height,
+            "block_time_s": self.ledger.head.time_s,
+            "to_anchor": len(self.waiting),
+            "refused": dict(sorted(self.refused.items())),
+            "halted": self.halted,
+        }
+
+
+@dataclass(slots=True)
+class Anchoring:
+    """Which anchors this master submits now, so that normally each block is anchored by one master only.
+
+    Duty is fixed by area, not by leadership: leaders change with every main block, and what one has pooled the next
+    cannot see in the state. Master (area mod n) is on duty; the others stand by in index order, each STANDBY_MS later.
+    """
+
+    index: int
+    masters: int
+    _sent: dict[tuple[int, int], int] = field(default_factory=dict)
+    submitted: int = 0
+
+    def rank(self, chain: int) -> int:
+        """0 = on duty for this area, 1 = first stand-in, ..."""
+        return (self.index - chain) % self.masters
+
+    def due(self, area: AreaReplica, anchored_height: int, now_ms: int) -> list[Anchorable]:
+        """Blocks of `area` to submit now, ascending; each is named again only when ANSWER_MS brought no answer."""
+        area.anchored(anchored_height)
+        for sent in [sent for sent in self._sent if sent[0] == area.chain and sent[1] <= anchored_height]:
+            del self._sent[sent]
+        if area.halted:
+            return []
+        wait_ms = self.rank(area.chain) * STANDBY_MS
+        found: list[Anchorable] = []
+        for block in list(area.waiting)[:ANCHORS_IN_FLIGHT]:
+            if now_ms - block.seen_ms < wait_ms:
+                break
+            sent_ms = self._sent.get((block.chain, block.height))
+            if sent_ms is not None and now_ms - sent_ms < ANSWER_MS:
+                continue
+            self._sent[(block.chain, block.height)] = now_ms
+            self.submitted += 1
+            found.append(block)
+        return found
+
+    def failed(self, chain: int, height: int) -> None:
+        """The submission was refused: it may be tried again at the next step."""
+        self._sent.pop((chain, height), None)

@@ -1,0 +1,80 @@
+"""The grid company's office: announces the event, prices the deviation, sets incentives, punishes, hands out points.
+
+Functions of the paper it signs (section 4.1): Initial() on the main chain; SettlementAmount() there, which is the lower
+level's price for all areas; PriceIncentives(), Punish() and the points in each area, in this order.
+
+`due` is a pure function of the ledgers and the protocol clock: called again it says the same, after a restart too.
+"""
+
+from watt_chain.contract.event import State
+from watt_chain.contract.kinds import EventCall, Initial
+from watt_chain.contract.objects import AreaEvent, MainEvent
+
+from watt_master.config import EventFile
+from watt_master.desk import Wish
+from watt_master.view import MAIN, View
+
+REPORTED = ("metered", "closed", "refused", "left-out")
+"Reports of an area after which the main chain waits for no energy of it."
+
+
+class Grid:
+    """What the grid company has to sign now."""
+
+    role = "grid"
+
+    def __init__(self, event: EventFile | None) -> None:
+        self._file = event
+        self._spec = None if event is None else event.spec()
+        self.missed = False
+        "The announcement could not be made before the event was to open."
+
+    def due(self, view: View, now_s: int) -> list[Wish]:
+        """Transactions that are due at `now_s` (protocol seconds), main chain first, areas ascending."""
+        wishes = self._announcement(view, now_s)
+        for number in view.numbers(MAIN):
+            main = view.main_event(number)
+            if main is not None and _priced(main):
+                stage = ",".join(report.state for report in main.areas)
+                wishes.append(Wish(MAIN, "SettlementAmount", f"event {number}", EventCall(number), stage))
+        for chain in view.areas():
+            for number in view.numbers(chain):
+                event = view.area_event(chain, number)
+                if event is not None and event.state is State.SETTLED:
+                    wishes.append(_after_settlement(chain, event))
+        return wishes
+
+    def _announcement(self, view: View, now_s: int) -> list[Wish]:
+        if self._file is None or self._spec is None:
+            return []
+        number = self._file.event
+        if now_s < self._file.announce_s or view.main_event(number) is not None:
+            return []
+        if now_s >= self._spec.open_s or view.last_event(MAIN) >= number:
+            self.missed = True  # the contract would refuse it; a person must set a new number and new instants
+            return []
+        stage = f"open {view.numbers(MAIN)} last {view.last_event(MAIN)}"
+        return [Wish(MAIN, "Initial", f"event {number}", Initial(self._spec), stage)]
+
+    def status(self) -> dict[str, object]:
+        """For status.json."""
+        number = None if self._file is None else self._file.event
+        return {"event": number, "announcement_missed": self.missed}
+
+
+def _priced(main: MainEvent) -> bool:
+    """Whether every area of a matched event has reported and at least one has energy to price."""
+    states = [report.state for report in main.areas]
+    return main.state is State.MATCHED and all(state in REPORTED for state in states) and "metered" in states
+
+
+def _after_settlement(chain: int, event: AreaEvent) -> Wish:
+    """The next of the three calls that end an area's event."""
+    if not event.incentives_done:
+        kind = "PriceIncentives"
+    elif not event.punish_done:
+        kind = "Punish"
+    else:
+        kind = "Points"
+    stage = f"{event.state} {event.incentives_done} {event.punish_done}"
+    return Wish(chain, kind, f"event {event.event}", EventCall(event.event), stage)
