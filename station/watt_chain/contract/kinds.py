@@ -204,10 +204,15 @@ _EVENT: Final = ("unknown-event", "stage")
 
 TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("area", "Enrol"): Kind(
-        ("regulator",), (), Enrol, "validators, plug", "account, signer, user, plug", ("exists", "plug-exists", "node")
+        ("regulator",),
+        (),
+        Enrol,
+        "validators, plug",
+        "account, signer, user, plug",
+        ("key", "exists", "node", "plug-exists"),
     ),
     ("area", "Rotate"): Kind(
-        ("regulator",), (), Rotate, "account, signer", "account, signer", ("unknown-user", "exists")
+        ("regulator",), (), Rotate, "account, signer", "account, signer", ("unknown-user", "key", "exists")
     ),
     ("area", "Revoke"): Kind(
         ("regulator",), (), Revoke, "signer, plug", "signer, plug", ("unknown-user", "unknown-plug", "already")
@@ -220,7 +225,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         Inbox,
         "inbox, validators/0",
         "inbox, rules, event, open, pair, account, sealed",
-        ("proof", "sequence", "message"),
+        ("proof", "sequence", "message", "unknown-event"),
     ),
     ("area", "Commit"): Kind(
         ("user",),
@@ -326,7 +331,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         Anchor,
         "anchor, validators",
         "anchor, event, book",
-        ("chain", "proof", "stale", "height", "previous", "outbox", "sequence", "message"),
+        ("chain", "proof", "stale", "height", "previous", "outbox", "sequence", "message", "unknown-event"),
     ),
     ("main", "RuleSet"): Kind(
         ("regulator",),

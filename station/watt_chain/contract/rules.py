@@ -15,6 +15,8 @@ PPM: Final = 1_000_000
 
 RULE_FIELD_MAX: Final = 10**12
 "No figure of a rule set is larger; keeps every product of three figures within 128 bits and 64-bit sums safe."
+PRICE_MAX: Final = 10**6
+"Bound of prices (1 currency unit per Wh), of the credit scale and of gamma: no amount of an event can reach 2^63."
 CLASSES: Final = ("encrypted", "plain", "secure")
 "Key classes of a plug, in the order in which `excluded_classes` must list them."
 
@@ -111,6 +113,10 @@ def check_rule_set(rules: RuleSet) -> str:
     """ "" when every figure is in range, otherwise the reason `rule-<what>`."""
     numbers = [value for value in msgspec.structs.astuple(rules) if isinstance(value, int)]
     if any(value < 0 or value > RULE_FIELD_MAX for value in numbers):
+        return "rule-range"
+    if max(rules.price_cap_u_per_wh, rules.credit_cap, rules.gamma_u_per_ms, rules.risk_u_per_wh) > PRICE_MAX:
+        return "rule-range"
+    if rules.beta_ppm > 10 * PPM or rules.sigma_max_ppm > 10 * PPM or rules.price_top_ppm > 10 * PPM:
         return "rule-range"
     if rules.version < 1 or rules.credit_cap < 1 or rules.full_weight_wh < 1 or rules.price_cap_u_per_wh < 1:
         return "rule-zero"

@@ -1,0 +1,164 @@
+"""The only way into an area from outside: messages of the main chain, in sequence, each with a proof.
+
+A message counts because a quorum of the main chain's validators certified the block whose outbox root holds it.  The
+cursor admits sequence numbers one by one; a message is consumed exactly once, and one that comes too late for its
+event is consumed without effect.  `proven_header` serves the main chain's anchors too.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+from watt_wire import merkle
+
+from watt_chain import codec
+from watt_chain.block import (
+    CERTIFICATE_SIZE_MAX,
+    HEADER_SIZE_MAX,
+    Certificate,
+    Header,
+    OutMessage,
+    block_hash,
+    check_certificate,
+)
+from watt_chain.contract import matching
+from watt_chain.contract.access import Session, refuse, refuse_if
+from watt_chain.contract.event import TRANSITIONS, State, Trigger
+from watt_chain.contract.kinds import Abort, Announced, AreaMatch, Inbox, Prices, RuleSetActive
+from watt_chain.contract.objects import (
+    INBOX_KEY,
+    MAIN_CHAIN,
+    OPEN_KEY,
+    RULES_KEY,
+    Account,
+    AreaEvent,
+    InboxCursor,
+    OpenEvents,
+    RulesIndex,
+    Validators,
+    event_key,
+    rules_key,
+    validators_key,
+)
+from watt_chain.contract.rules import RuleSet
+
+RULES_SIZE_MAX: Final = 4096
+
+
+def proven_header(session: Session, chain: int, header_bytes: bytes, certificate_bytes: bytes) -> Header:
+    """The header of a final block of another chain. Refuses "proof"."""
+    try:
+        header = codec.decode(header_bytes, Header, HEADER_SIZE_MAX)
+        certificate = codec.decode(certificate_bytes, Certificate, CERTIFICATE_SIZE_MAX)
+    except codec.DecodeError:
+        refuse("proof")
+    refuse_if(header.chain != chain, "proof")
+    publics = session.need(validators_key(chain), Validators).publics
+    network = session.context.network
+    hash_ = block_hash(network, header_bytes)
+    refuse_if(check_certificate(certificate, network, header, hash_, publics) != "", "proof")
+    return header
+
+
+def open_body(message: OutMessage, kind: type[msgspec.Struct]) -> msgspec.Struct:
+    """The body of a message. Refuses "message"."""
+    try:
+        return codec.decode(message.body, kind)
+    except codec.DecodeError:
+        refuse("message")
+
+
+def take_messages(session: Session, signer: Account, fields: Inbox) -> None:
+    """Consume consecutive messages of one main block."""
+    cursor = session.need(INBOX_KEY, InboxCursor)
+    header = proven_header(session, MAIN_CHAIN, fields.header, fields.certificate)
+    sequence = cursor.sequence
+    for entry in fields.entries:
+        leaf = merkle.leaf_hash(entry.message)
+        proven = merkle.verify_proof(leaf, entry.index, fields.size, entry.path, header.outbox_root)
+        refuse_if(not proven, "proof")
+        try:
+            message = codec.decode(entry.message, OutMessage)
+        except codec.DecodeError:
+            refuse("message")
+        refuse_if((message.source_chain, message.target_chain) != (MAIN_CHAIN, session.context.chain), "sequence")
+        refuse_if(message.sequence != sequence + 1, "sequence")
+        sequence += 1
+        # A kind we do not know stops the inbox: skipping what the main chain decided would split the network's state.
+        known = MESSAGES.get(message.kind)
+        if known is None:
+            refuse("message")
+        body, handler = known
+        handler(session, open_body(message, body))
+    session.put(INBOX_KEY, InboxCursor(sequence, max(cursor.main_height, header.height)))
+
+
+def _rule_set(session: Session, body: msgspec.Struct) -> None:
+    assert isinstance(body, RuleSetActive)
+    try:
+        rules = codec.decode(body.rules, RuleSet, RULES_SIZE_MAX)
+    except codec.DecodeError:
+        refuse("message")
+    session.put(rules_key(rules.version), rules)
+    session.put(RULES_KEY, RulesIndex(rules.version, []))
+
+
+def _initial(session: Session, body: msgspec.Struct) -> None:
+    """Initial(): the demand signal reaches the area's users (J4)."""
+    assert isinstance(body, Announced)
+    spec = body.spec
+    opened = session.open_events()
+    if spec.event <= opened.last:
+        return
+    refuse_if(session.get(rules_key(body.rules_version), RuleSet) is None, "message")
+    event = AreaEvent(
+        event=spec.event,
+        state=State.ANNOUNCED,
+        open=False,
+        rules_version=body.rules_version,
+        spec=spec,
+        book_root=codec.ZERO32,
+        rho_scaled=0,
+        pairs=0,
+        lambda_u_per_wh=[],
+        mean_price_u_per_wh=0,
+        incentives_done=False,
+        punish_done=False,
+        result_root=codec.ZERO32,
+        reason="",
+    )
+    session.put(event_key(spec.event), event)
+    session.put(OPEN_KEY, OpenEvents([*opened.numbers, spec.event], spec.event))
+
+
+def _match(session: Session, body: msgspec.Struct) -> None:
+    assert isinstance(body, AreaMatch)
+    matching.take_slice(session, body)
+
+
+def _prices(session: Session, body: msgspec.Struct) -> None:
+    """The lower level's prices; the first that arrive stand."""
+    assert isinstance(body, Prices)
+    event = session.event(body.event)
+    if event.lambda_u_per_wh or event.state in (State.CLOSED, State.ABORTED):
+        return
+    session.put(event_key(event.event), replace(event, lambda_u_per_wh=body.lambda_u_per_wh))
+
+
+def _abort(session: Session, body: msgspec.Struct) -> None:
+    assert isinstance(body, Abort)
+    event = session.event(body.event)
+    if Trigger.ABORT in TRANSITIONS[event.state]:
+        matching.abort(session, event, Trigger.ABORT, body.reason)
+
+
+Handler = Callable[[Session, msgspec.Struct], None]
+
+MESSAGES: Final[dict[str, tuple[type[msgspec.Struct], Handler]]] = {
+    "RuleSet": (RuleSetActive, _rule_set),
+    "Initial": (Announced, _initial),
+    "Match": (AreaMatch, _match),
+    "Prices": (Prices, _prices),
+    "Abort": (Abort, _abort),
+}

@@ -1,0 +1,380 @@
+"""The contract of the main chain: events, matching of anchored books, lower-level prices, anchors of the areas.
+
+The main chain sees no household: it holds every area's book and reports, decides, and sends each area its part.
+What it tells an area leaves by the outbox; what an area tells it comes in with the area's certified blocks, one by one
+and in sequence (Anchor).  Source: paper section 4.1 and 5; design.md section 6; model.md 1.5, rows B16, B34, B39, H24.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+from watt_wire import merkle
+
+from watt_chain import codec
+from watt_chain.block import HEADER_SIZE_MAX, Header, OutMessage, block_hash
+from watt_chain.contract.access import Refused, Session, refuse, refuse_if
+from watt_chain.contract.area import Function, NonceKeeper, dispatch, genesis_context, not_yet
+from watt_chain.contract.bidding import book_root
+from watt_chain.contract.event import MAIN_TRANSITIONS, EventSpec, MainTrigger, State, check_spec
+from watt_chain.contract.inbox import RULES_SIZE_MAX, open_body, proven_header
+from watt_chain.contract.kinds import (
+    Abort,
+    Anchor,
+    Announced,
+    AreaMatch,
+    BookClosed,
+    EventCall,
+    EventClosed,
+    Initial,
+    Match,
+    Matched,
+    MatchRefused,
+    Metered,
+    Prices,
+    RuleSetActive,
+    RuleSetChange,
+)
+from watt_chain.contract.market import Book, Market
+from watt_chain.contract.objects import (
+    MAIN_CHAIN,
+    OPEN_KEY,
+    RULES_KEY,
+    Account,
+    AnchorState,
+    AreaReport,
+    MainEvent,
+    OpenEvents,
+    RulesIndex,
+    anchor_key,
+    event_key,
+    main_book_key,
+    rules_key,
+)
+from watt_chain.contract.registration import found
+from watt_chain.contract.rules import RuleSet, check_rule_set
+from watt_chain.genesis import Genesis, network_of
+from watt_chain.ledger import BlockContext
+from watt_chain.state import State as ChainState
+from watt_chain.transaction import DecodedTransaction
+
+LAST_STATES: Final = ("closed", "refused", "left-out")
+"Reports after which nothing more is awaited from an area."
+
+
+class MainContract(NonceKeeper):
+    """watt_chain.ledger.Contract for the main chain."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+
+    def genesis(self, state: ChainState, genesis: Genesis, chain: int) -> None:
+        """Write the first state. Raises ValueError when the genesis document cannot be used."""
+        session = Session(state, genesis_context(genesis, chain), self._market)
+        found(session, genesis, chain)
+        session.put(AREAS_KEY, Areas([area.chain for area in genesis.areas]))
+        for area in genesis.areas:
+            session.put(anchor_key(area.chain), AnchorState(0, network_of(genesis), 0))
+
+    def begin(self, state: ChainState, context: BlockContext) -> None:
+        """Rule sets whose height has come become active; events without a matching in time are aborted."""
+        session = Session(state, context, self._market)
+        _activate_rules(session)
+        for number in session.open_events().numbers:
+            event = main_event(session, number)
+            if event.state is State.ANNOUNCED and context.time_s >= event.spec.match_by_s:
+                for report in event.areas:
+                    session.emit(report.chain, "Abort", Abort(number, "no-match"))
+                advance(session, event, MainTrigger.MATCH_DUE)
+
+    def execute(self, state: ChainState, context: BlockContext, tx: DecodedTransaction) -> str:
+        """Run one call; "" or the reject reason, and then the state is as before."""
+        mark = state.savepoint()
+        try:
+            dispatch(Session(state, context, self._market), "main", FUNCTIONS, tx)
+        except Refused as refusal:
+            state.rollback(mark)
+            return refusal.reason
+        return ""
+
+
+class Areas(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """areas: chain numbers of the areas, in the order of the genesis file."""
+
+    chains: list[int]
+
+
+AREAS_KEY: Final = b"areas"
+
+
+def main_event(session: Session, number: int) -> MainEvent:
+    """An event of the main chain. Refuses "unknown-event"."""
+    event = session.get(event_key(number), MainEvent)
+    if event is None:
+        refuse("unknown-event")
+    return event
+
+
+def advance(session: Session, event: MainEvent, trigger: MainTrigger) -> MainEvent:
+    """Store the event in the state that the table gives. Refuses "stage" when the table has no such step."""
+    target = MAIN_TRANSITIONS[event.state].get(trigger)
+    if target is None:
+        refuse("stage")
+    moved = replace(event, state=target)
+    session.put(event_key(event.event), moved)
+    if target in (State.CLOSED, State.ABORTED):
+        session.forget_open(event.event)
+    return moved
+
+
+# Rules ------------------------------------------------------------------------------------------------------
+
+
+def change_rules(session: Session, signer: Account, fields: RuleSetChange) -> None:
+    """RuleSet (A13, U29): signed by the regulator, active from a future height of the main chain."""
+    try:
+        rules = codec.decode(fields.rules, RuleSet, RULES_SIZE_MAX)
+    except codec.DecodeError:
+        refuse("malformed")
+    reason = check_rule_set(rules)
+    if reason:
+        refuse(reason)
+    known = session.get(rules_key(rules.version), RuleSet)
+    refuse_if(known is not None and known != rules, "version")  # a version names one text, for ever
+    refuse_if(fields.active_from_height <= session.context.height, "height")
+    session.put(rules_key(rules.version), rules)
+    index = session.rules_index()
+    pending = [*index.pending, (rules.version, fields.active_from_height)]
+    session.put(RULES_KEY, RulesIndex(index.active, sorted(pending, key=lambda one: one[1])))
+
+
+def _activate_rules(session: Session) -> None:
+    index = session.rules_index()
+    due = [version for version, height in index.pending if height <= session.context.height]
+    if not due:
+        return
+    session.put(RULES_KEY, RulesIndex(due[-1], index.pending[len(due) :]))
+    body = RuleSetActive(codec.encode(session.rules(due[-1])))
+    for chain in session.need(AREAS_KEY, Areas).chains:
+        session.emit(chain, "RuleSet", body)
+
+
+# The event --------------------------------------------------------------------------------------------------
+
+
+def initial(session: Session, signer: Account, fields: Initial) -> None:
+    """Initial(): announce an event to every area (J4, A5)."""
+    spec = fields.spec
+    rules = session.rules()
+    reason = check_spec(spec, rules.price_cap_u_per_wh)
+    if reason:
+        refuse(reason)
+    opened = session.open_events()
+    refuse_if(spec.event != opened.last + 1, "event-number")
+    refuse_if(spec.commit_close_s <= session.context.time_s, "late")
+    for number in opened.numbers:
+        other = main_event(session, number).spec
+        apart = spec.window_end_s < other.window_start_s or other.window_end_s < spec.window_start_s
+        refuse_if(not apart, "overlap")
+    nothing = [0] * spec.slots
+    chains = session.need(AREAS_KEY, Areas).chains
+    reports = [AreaReport(chain, "waiting", codec.ZERO32, nothing, nothing, codec.ZERO32, "") for chain in chains]
+    event = MainEvent(spec.event, State.ANNOUNCED, rules.version, spec, reports, 0, 0, 0, nothing, [], [])
+    session.put(event_key(spec.event), event)
+    session.put(OPEN_KEY, OpenEvents([*opened.numbers, spec.event], spec.event))
+    for chain in chains:
+        session.emit(chain, "Initial", Announced(spec, rules.version))
+
+
+def _halfway(early_s: int, late_s: int) -> int:
+    return early_s + (late_s - early_s) // 2
+
+
+def match(session: Session, signer: Account, fields: Match) -> None:
+    """MaxUsersProfit(): take a matching if its certificate holds (J11); each booked area gets its slice.
+
+    An area whose book is missing is left out once half the time for matching is over, so one dead area stalls nobody.
+    """
+    solution = fields.solution
+    event = main_event(session, solution.event)
+    refuse_if(event.state is not State.ANNOUNCED, "stage")
+    booked = [report.chain for report in event.areas if report.state == "booked"]
+    awaited = any(report.state == "waiting" for report in event.areas)
+    half_s = _halfway(event.spec.reveal_close_s, event.spec.match_by_s)
+    refuse_if(not booked or (awaited and session.context.time_s < half_s), "books")
+    refuse_if([part.chain for part in solution.slices] != booked, "slices")
+    rules = session.rules(event.rules_version)
+    for part in solution.slices:
+        book = session.need(main_book_key(event.event, part.chain), Book)
+        reason = session.market.check_slice(book, part, solution.rho_scaled, event.spec, rules)
+        refuse_if(reason != "", prefixed("slice-", reason))
+    reason = session.market.check_solution(solution, event.spec, rules)
+    refuse_if(reason != "", prefixed("solution-", reason))
+    reports: list[AreaReport] = []
+    for report in event.areas:
+        if report.state == "booked":
+            part = next(one for one in solution.slices if one.chain == report.chain)
+            session.emit(report.chain, "Match", AreaMatch(event.event, solution.rho_scaled, part))
+            reports.append(replace(report, state="sliced"))
+        else:
+            session.emit(report.chain, "Abort", Abort(event.event, "left-out"))
+            reports.append(replace(report, state="left-out"))
+    decided = replace(
+        event,
+        areas=reports,
+        rho_scaled=solution.rho_scaled,
+        value_u=solution.value_u,
+        bound_u=solution.bound_u,
+    )
+    advance(session, decided, MainTrigger.MATCH)
+
+
+def prefixed(prefix: str, reason: str) -> str:
+    """A reason of the market under the prefix by which CONTRACT.md lists it, once."""
+    return reason if reason.startswith(prefix) else prefix + reason
+
+
+def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
+    """SettlementAmount() of the grid: the lower level. R_t = max(0, sum of over - under); its dual is the price.
+
+    Every slice's area must have reported its metering, or half the time between meter_close and settle_by is over.
+    """
+    event = main_event(session, fields.event)
+    refuse_if(event.state is not State.MATCHED, "stage")
+    awaited = any(report.state in ("sliced", "matched") for report in event.areas)
+    half_s = _halfway(event.spec.meter_close_s, event.spec.settle_by_s)
+    refuse_if(awaited and session.context.time_s < half_s, "not-metered")
+    need_wh = [
+        max(0, sum(report.over_wh[slot] - report.under_wh[slot] for report in event.areas))
+        for slot in range(event.spec.slots)
+    ]
+    rules = session.rules(event.rules_version)
+    dispatches = session.market.dispatch(event.spec.units, need_wh, rules)
+    wrong = session.market.check_dispatch(event.spec.units, need_wh, dispatches, rules)
+    refuse_if(wrong != "" or len(dispatches) != event.spec.slots, "dispatch")
+    prices = [one.lambda_u_per_wh for one in dispatches]
+    costs = [one.cost_u for one in dispatches]
+    for report in event.areas:
+        if report.state not in LAST_STATES:
+            session.emit(report.chain, "Prices", Prices(event.event, prices, need_wh, costs))
+    settled = replace(event, need_wh=need_wh, lambda_u_per_wh=prices, cost_u=costs)
+    advance(session, settled, MainTrigger.SETTLEMENT_AMOUNT)
+
+
+# Anchors ----------------------------------------------------------------------------------------------------
+
+
+def anchor(session: Session, signer: Account, fields: Anchor) -> None:
+    """Take in the next certified block of an area and every message it has for the main chain (B34, B39)."""
+    try:
+        chain = codec.decode(fields.header, Header, HEADER_SIZE_MAX).chain
+    except codec.DecodeError:
+        refuse("proof")
+    last = session.get(anchor_key(chain), AnchorState)
+    if last is None:
+        refuse("chain")
+    header = codec.decode(fields.header, Header, HEADER_SIZE_MAX)
+    refuse_if(header.height <= last.height, "stale")
+    refuse_if(header.height != last.height + 1, "height")
+    refuse_if(header.previous != last.block_hash, "previous")
+    proven_header(session, chain, fields.header, fields.certificate)
+    leaves = [merkle.leaf_hash(message) for message in fields.messages]
+    refuse_if(merkle.root(leaves) != header.outbox_root, "outbox")
+    sequence = last.sequence
+    for encoded in fields.messages:
+        try:
+            message = codec.decode(encoded, OutMessage)
+        except codec.DecodeError:
+            refuse("message")
+        if message.target_chain != MAIN_CHAIN:
+            continue
+        refuse_if(message.source_chain != chain or message.sequence != sequence + 1, "sequence")
+        sequence += 1
+        _take_message(session, chain, message)
+    session.put(
+        anchor_key(chain), AnchorState(header.height, block_hash(session.context.network, fields.header), sequence)
+    )
+
+
+def _take_message(session: Session, chain: int, message: OutMessage) -> None:
+    """One report of an area about an event; a report that comes too late for the event is taken without effect."""
+    known = REPORTS.get(message.kind)
+    if known is None:
+        refuse("message")
+    kind, handler = known
+    body = open_body(message, kind)
+    number: int = body.event  # type: ignore[attr-defined]  # every kind in REPORTS begins with its event
+    event = main_event(session, number)
+    position = next(index for index, report in enumerate(event.areas) if report.chain == chain)
+    changed = handler(session, event, event.areas[position], body)
+    if changed is None:
+        return
+    reports = [changed if index == position else report for index, report in enumerate(event.areas)]
+    event = replace(event, areas=reports)
+    session.put(event_key(number), event)
+    over = all(report.state in LAST_STATES for report in reports)
+    if over and MainTrigger.ALL_REPORTED in MAIN_TRANSITIONS[event.state]:
+        advance(session, event, MainTrigger.ALL_REPORTED)
+
+
+def _book_closed(session: Session, event: MainEvent, report: AreaReport, body: msgspec.Struct) -> AreaReport | None:
+    assert isinstance(body, BookClosed)
+    if event.state is not State.ANNOUNCED or report.state != "waiting":
+        return None
+    try:
+        book = codec.decode(body.book, Book)
+    except codec.DecodeError:
+        refuse("message")
+    right = book.event == event.event and book.chain == report.chain and book_root(book) == body.book_root
+    refuse_if(not right, "message")
+    session.put(main_book_key(event.event, report.chain), book)
+    return replace(report, state="booked", book_root=body.book_root)
+
+
+def _matched(session: Session, event: MainEvent, report: AreaReport, body: msgspec.Struct) -> AreaReport | None:
+    return replace(report, state="matched") if report.state == "sliced" else None
+
+
+def _match_refused(session: Session, event: MainEvent, report: AreaReport, body: msgspec.Struct) -> AreaReport | None:
+    assert isinstance(body, MatchRefused)
+    return None if report.state in LAST_STATES else replace(report, state="refused", reason=body.reason)
+
+
+def _metered(session: Session, event: MainEvent, report: AreaReport, body: msgspec.Struct) -> AreaReport | None:
+    assert isinstance(body, Metered)
+    if report.state not in ("sliced", "matched"):
+        return None
+    refuse_if(
+        not _is_energy_list(event.spec, body.over_wh) or not _is_energy_list(event.spec, body.under_wh), "message"
+    )
+    return replace(report, state="metered", over_wh=body.over_wh, under_wh=body.under_wh)
+
+
+def _is_energy_list(spec: EventSpec, values: Sequence[int]) -> bool:
+    return len(values) == spec.slots and min(values) >= 0 and max(values) <= 2**50
+
+
+def _event_closed(session: Session, event: MainEvent, report: AreaReport, body: msgspec.Struct) -> AreaReport | None:
+    assert isinstance(body, EventClosed)
+    return None if report.state in LAST_STATES else replace(report, state="closed", result_root=body.result_root)
+
+
+Report = Callable[[Session, MainEvent, AreaReport, msgspec.Struct], AreaReport | None]
+
+REPORTS: Final[dict[str, tuple[type[msgspec.Struct], Report]]] = {
+    "BookClosed": (BookClosed, _book_closed),
+    "Matched": (Matched, _matched),
+    "MatchRefused": (MatchRefused, _match_refused),
+    "Metered": (Metered, _metered),
+    "EventClosed": (EventClosed, _event_closed),
+}
+
+FUNCTIONS: Final[dict[str, Function]] = {
+    "Anchor": anchor,
+    "RuleSet": change_rules,
+    "Initial": initial,
+    "Match": match,
+    "SettlementAmount": settle_amount,
+    "Validators": not_yet,
+}

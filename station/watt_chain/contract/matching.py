@@ -1,0 +1,141 @@
+"""Stage 3, transaction matching: the area's slice of MaxUsersProfit(), Confirmtransaction(), Confirm(), abort.
+
+A slice arrives by the inbox.  It is checked again with the area's own book; a bad slice aborts the event here and
+everything goes back.  Each side confirms each of its pairs for itself (E19, J14); what both have not confirmed at the
+deadline is dropped (U25).
+"""
+
+from msgspec.structs import replace
+
+from watt_chain.contract import orders
+from watt_chain.contract.access import Session, refuse, refuse_if
+from watt_chain.contract.event import State, Trigger
+from watt_chain.contract.kinds import AreaMatch, Confirm, Confirmtransaction, Matched, MatchRefused
+from watt_chain.contract.market import Assignment, Book
+from watt_chain.contract.objects import (
+    MAIN_CHAIN,
+    Account,
+    AreaEvent,
+    Pair,
+    book_key,
+    event_key,
+    pair_key,
+    sealed_key,
+)
+from watt_chain.contract.orders import PairState, PairStep
+from watt_chain.contract.rules import RuleSet
+
+
+def take_slice(session: Session, message: AreaMatch) -> None:
+    """Check the area's slice, make its pairs, tell the main chain. A slice that comes too late changes nothing."""
+    event = session.event(message.event)
+    if event.state is not State.QUALIFIED:
+        return
+    rules = session.rules(event.rules_version)
+    book = session.need(book_key(event.event), Book)
+    part = message.part
+    reason = "slice-chain" if part.chain != session.context.chain else ""
+    reason = reason or session.market.check_slice(book, part, message.rho_scaled, event.spec, rules)
+    pairs: list[Pair] = []
+    for number, assignment in enumerate(part.assignments, start=1):
+        pair = None if reason else _make_pair(session, event, rules, book, number, assignment)
+        if pair is None:
+            break
+        pairs.append(pair)
+    if reason or len(pairs) != len(part.assignments):
+        abort(session, event, Trigger.SLICE_REFUSED, reason or "slice-terms")
+        return
+    for pair in pairs:
+        session.put(pair_key(event.event, pair.number), pair)
+    session.put(event_key(event.event), replace(event, rho_scaled=message.rho_scaled, pairs=len(pairs)))
+    session.advance(session.event(event.event), Trigger.SLICE)
+    session.emit(MAIN_CHAIN, "Matched", Matched(event.event, len(pairs)))
+
+
+def _make_pair(
+    session: Session, event: AreaEvent, rules: RuleSet, book: Book, number: int, part: Assignment
+) -> Pair | None:
+    """The pair of an assignment; None when a price leaves what the two sides bid (the escrow would not cover it)."""
+    offer, bid = book.offers[part.offer], book.bids[part.bid]
+    terms = session.market.pair_terms(offer, bid, part.slot_wh, event.spec, rules)
+    if sum(part.slot_wh) == 0:
+        return None
+    used = [price for price, wh in zip(terms.price_u_per_wh, part.slot_wh, strict=True) if wh > 0]
+    if any(not offer.price_u_per_wh <= price <= bid.price_u_per_wh for price in used):
+        return None
+    return Pair(
+        event.event,
+        number,
+        offer.index,
+        bid.index,
+        offer.user,
+        bid.user,
+        part.slot_wh,
+        bid.price_u_per_wh,
+        terms.price_u_per_wh,
+        terms.charge_u,
+        0,
+        0,
+        0,
+        0,
+        PairState.PROPOSED.value,
+        0,
+    )
+
+
+def choose(session: Session, signer: Account, fields: Confirmtransaction) -> None:
+    """Confirmtransaction(): the user takes or refuses its matching result; a refusal drops all its pairs."""
+    event = session.event_in(fields.event, State.MATCHED)
+    sealed = session.sealed(event.event, signer.id)
+    pairs = orders.pairs_of(session, event.event, event.pairs)
+    mine = [pair for pair in pairs if signer.id in (pair.seller, pair.buyer)]
+    if sealed is None or not mine:
+        refuse("not-matched")
+    refuse_if(sealed.choice != "open", "decided")
+    choice = "accept" if fields.accept else "refuse"
+    session.put(sealed_key(event.event, signer.id), replace(sealed, choice=choice))
+    if not fields.accept:
+        for pair in mine:
+            if pair.state != PairState.DROPPED:
+                orders.release(session, pair, PairStep.REFUSED)
+
+
+def confirm(session: Session, signer: Account, fields: Confirm) -> None:
+    """Confirm(): one side of one pair. Accepting locks that side's escrow and bond; refusing drops the pair."""
+    event = session.event_in(fields.event, State.MATCHED)
+    pair = session.get(pair_key(event.event, fields.pair), Pair)
+    if pair is None:
+        refuse("unknown-pair")
+    refuse_if(signer.id not in (pair.seller, pair.buyer), "not-yours")
+    sealed = session.sealed(event.event, signer.id)
+    refuse_if(sealed is None or sealed.choice != "accept", "no-choice")
+    confirmed = PairState.BUYER_CONFIRMED if signer.id == pair.buyer else PairState.SELLER_CONFIRMED
+    refuse_if(pair.state in (confirmed, PairState.CONFIRMED), "decided")
+    if not fields.accept:
+        orders.release(session, pair, PairStep.REFUSED)
+        return
+    refuse_if(signer.suspended, "suspended")
+    orders.accept(session, pair, signer.id, session.rules(event.rules_version))
+
+
+def close_confirmations(session: Session, event: AreaEvent) -> AreaEvent:
+    """At the deadline: pairs that not both sides have confirmed are dropped; credit is not touched (A17)."""
+    for pair in orders.pairs_of(session, event.event, event.pairs):
+        if pair.state not in (PairState.CONFIRMED, PairState.DROPPED):
+            orders.release(session, pair, PairStep.LAPSED)
+    return session.advance(event, Trigger.CONFIRM_DUE)
+
+
+def abort(session: Session, event: AreaEvent, trigger: Trigger, reason: str) -> AreaEvent:
+    """End an event without effect: deposits, escrows and bonds go back; the main chain is told why."""
+    for sealed in session.all_sealed(event.event):
+        session.move(sealed.user, free_u=sealed.deposit_u, bond_u=-sealed.deposit_u)
+        session.put(sealed_key(event.event, sealed.user), replace(sealed, deposit_u=0))
+    for pair in orders.pairs_of(session, event.event, event.pairs):
+        if pair.state == PairState.CONFIRMED:
+            orders.release(session, pair, PairStep.RETURNED)
+        elif pair.state != PairState.DROPPED:
+            orders.release(session, pair, PairStep.LAPSED)
+    session.put(event_key(event.event), replace(event, reason=reason))
+    session.emit(MAIN_CHAIN, "MatchRefused", MatchRefused(event.event, reason))
+    return session.advance(session.event(event.event), trigger)
