@@ -1,0 +1,576 @@
+"""Agreement on one block: proposal, votes, decision, and the change of views (CONSENSUS.md 4.3 to 4.5, 4.7)."""
+
+from collections.abc import Iterable
+
+from watt_wire import merkle
+
+from watt_chain import block as blocks
+from watt_chain import codec
+from watt_chain.block import Block, Certificate, CertifiedBlock, Header
+from watt_chain.codec import DecodeError
+from watt_chain.ledger import AppliedBlock
+from watt_chain.pbft.config import RESEND_BACKOFF_MAX
+from watt_chain.pbft.desk import Desk
+from watt_chain.pbft.exchange import Exchange
+from watt_chain.pbft.messages import (
+    Bodies,
+    Commit,
+    Frame,
+    NewView,
+    Prepare,
+    Prepared,
+    PrePrepare,
+    ViewChange,
+    open_frame,
+)
+from watt_chain.pbft.outputs import ProposalRecord, Record
+from watt_chain.pbft.round import Proposal, Round, encode_block, proposal_of
+from watt_chain.pbft.sync import CatchUp
+from watt_chain.pbft.viewchange import Place, check_prepared, judge_new_view, view_to_join
+
+
+class Agreement:
+    """The height in flight."""
+
+    def __init__(self, desk: Desk, exchange: Exchange, catch_up: CatchUp) -> None:
+        self._desk = desk
+        self._app = desk.app
+        self._exchange = exchange
+        self._catch_up = catch_up
+        self._records: dict[int, list[Record]] = {}
+        "Records read at start, by height, until that height is over."
+        self.round = Round(self._app.head.height + 1, desk.now_ms)
+        self.height_began = False
+        "Set when a new height starts; cleared by the replica once it looked at the frames that waited for it."
+
+    # Questions --------------------------------------------------------------------------------------------
+
+    def deadline_ms(self) -> int | None:
+        """When the patience with the current view ends; None while nothing is pending (CONSENSUS.md 4.5)."""
+        round_ = self.round
+        if not round_.active:
+            return round_.escalate_ms
+        pending = self._exchange.pool.ready_since(self._app.next_nonce)
+        if round_.proposal is not None:
+            pending = round_.proposal.since_ms if pending is None else min(pending, round_.proposal.since_ms)
+        if round_.required is not None:
+            pending = round_.started_ms
+        if pending is None:
+            return None
+        return max(pending, round_.started_ms) + self._desk.config.timeout_of(round_.view)
+
+    def batch_due_ms(self) -> int | None:
+        """When we, as leader, should propose."""
+        round_ = self.round
+        if not self._may_propose() or round_.required is not None:
+            return None
+        ready_ms = self._exchange.pool.ready_since(self._app.next_nonce)
+        return None if ready_ms is None else ready_ms + self._desk.config.batch_ms
+
+    def resend_interval_ms(self) -> int:
+        """Time to the next repetition; longer with each, up to a limit."""
+        return self._desk.config.resend_ms << min(self.round.resends, RESEND_BACKOFF_MAX)
+
+    def phase(self) -> str:
+        """Where the height stands, in one word."""
+        round_ = self.round
+        if not round_.active:
+            return "view-change"
+        if round_.proposal is None:
+            return "idle" if self.deadline_ms() is None else "waiting-for-proposal"
+        if round_.proposal.waiting:
+            return "waiting-for-bodies"
+        if round_.proposal.checked is False:
+            return "refused-proposal"
+        return "commit" if round_.view in round_.signed_commits else "prepare"
+
+    def missing(self) -> list[int]:
+        """Whose votes the current phase lacks, by index."""
+        round_, phase = self.round, self.phase()
+        if phase == "view-change":
+            return [i for i in range(self._desk.n) if self._wanted_view(i) < round_.view]
+        if phase == "waiting-for-proposal":
+            return [self._leader(round_.view)]
+        if phase in ("prepare", "commit") and round_.proposal is not None:
+            book = round_.prepares if phase == "prepare" else round_.commits
+            return [i for i in range(self._desk.n) if book.seen(round_.view, i) is None]
+        return []
+
+    # Normal case (CONSENSUS.md 4.3) -------------------------------------------------------------------------
+
+    def propose(self) -> None:
+        """As leader of an active view with nothing proposed: propose what is required, or what waits."""
+        if not self._may_propose():
+            return
+        round_, desk = self.round, self._desk
+        if round_.required is not None:
+            hash_ = blocks.block_hash(self._app.network, round_.required.header)
+            known = round_.proposals.get(hash_)
+            if known is not None:  # otherwise it is being fetched
+                self._send_proposal(known)
+            return
+        due_ms = self.batch_due_ms()
+        if due_ms is None or (desk.now_ms < due_ms and len(self._exchange.pool) < desk.config.transactions_max):
+            return
+        chosen = self._exchange.pool.select(self._app.next_nonce, desk.config.transactions_max, desk.config.bytes_max)
+        time_s = max(self._app.head.time_s, desk.config.protocol_time(desk.now_ms))
+        block = self._app.build(round_.view, desk.index, time_s, [tx.raw for tx in chosen])
+        if len(block.transactions) < len(chosen):
+            built = dict.fromkeys(block.transactions)
+            for tx in chosen:
+                if tx.raw not in built:
+                    self._exchange.pool.forget(tx.txid)
+        if not block.transactions:  # CONSENSUS.md 4.3: no empty blocks
+            return
+        header = codec.decode(block.header, Header, blocks.HEADER_SIZE_MAX)
+        hash_ = blocks.block_hash(self._app.network, block.header)
+        self._exchange.flush()  # what only we have goes out before the proposal that names it
+        self._send_proposal(proposal_of(block, header, hash_, desk.now_ms))
+
+    def handle_pre_prepare(self, message: PrePrepare, data: bytes) -> None:
+        """A leader's proposal for our height."""
+        round_, desk = self.round, self._desk
+        if message.sender != self._leader(message.view):
+            desk.reject("not-leader", message.sender)
+            return
+        if message.view < round_.view or not round_.is_near(message.view):
+            return
+        if message.view > round_.view or not round_.active:
+            round_.early.setdefault(message.view, (message.sender, data))
+            return
+        hash_ = blocks.block_hash(self._app.network, message.header)
+        if round_.proposal is not None:
+            if round_.proposal.hash != hash_:  # CONSENSUS.md 4.3: one proposal per view; a second is evidence
+                frames = (round_.proposal.frame, data)
+                desk.accuse("pre-prepare", message.sender, message.height, message.view, *frames)
+            return
+        try:
+            proposal = self._judge(message, hash_)
+        except DecodeError as error:
+            desk.reject(str(error), message.sender)
+            return
+        proposal.frame = data
+        round_.proposal = proposal
+        if proposal.waiting:
+            self._exchange.fill(proposal)
+        if proposal.waiting:
+            self._fetch((message.sender,))
+        else:
+            self._complete()
+
+    def handle_bodies(self, message: Bodies) -> None:
+        """Transactions we asked for."""
+        round_ = self.round
+        if message.height != round_.height:
+            return
+        proposal = round_.proposal
+        if proposal is not None and proposal.hash == message.block_hash:
+            if proposal.waiting:
+                self._exchange.receive_bodies(message, proposal)
+                if not proposal.waiting:
+                    self._complete()
+            return
+        if round_.required is not None and self._may_propose():
+            self._adopt_required(message, round_.required)
+
+    def handle_vote(self, message: Prepare | Commit, signature: bytes, data: bytes) -> None:
+        """A prepare or commit of our height; a commit may come from any view."""
+        round_ = self.round
+        if not round_.is_near(message.view):
+            return
+        book = round_.prepares if isinstance(message, Prepare) else round_.commits
+        before = book.seen(message.view, message.sender)
+        if before is not None:
+            if before[0] != message.block_hash:
+                first = self._vote_frame(message, before)
+                kind = "prepare" if isinstance(message, Prepare) else "commit"
+                self._desk.accuse(kind, message.sender, message.height, message.view, first, data)
+            return
+        book.add(message.view, message.sender, message.block_hash, signature)
+        if isinstance(message, Prepare):
+            self._maybe_prepared()
+        else:
+            self._maybe_final()
+
+    def adopt(self, certified: bytes) -> None:
+        """A final block from a peer. Raises DecodeError when it is not the next one or not final."""
+        applied = self._app.apply(certified)
+        self._finish(certified, applied)
+
+    # View change (CONSENSUS.md 4.4) -------------------------------------------------------------------------
+
+    def handle_view_change(self, message: ViewChange, data: bytes) -> None:
+        """Somebody left a view."""
+        round_ = self.round
+        before = round_.view_changes.get(message.sender)
+        mine = round_.my_new_view
+        if mine is not None and round_.active and message.view <= round_.view == mine[0]:
+            self._desk.send(message.sender, mine[1])  # it missed our new view, which is over for us
+        if message.view == 0 or (before is not None and before[0].view >= message.view):
+            return
+        if message.prepared is not None:
+            reason = check_prepared(message.prepared, message.view, self._place())
+            if reason:
+                self._desk.reject(reason, message.sender)
+                return
+        if round_.note_view_change(message, data):
+            self._consider_views()
+
+    def handle_new_view(self, message: NewView) -> None:
+        """A leader shows that it may lead."""
+        round_ = self.round
+        if message.sender != self._leader(message.view) or message.view == 0:
+            self._desk.reject("not-leader", message.sender)
+            return
+        if message.view < round_.view or (message.view == round_.view and round_.active):
+            return
+        reason, prepared = judge_new_view(message, self._place(), round_.known_votes)
+        if reason:
+            self._desk.reject(reason, message.sender)
+            return
+        self._enter_view(message.view, prepared)
+
+    def expire(self) -> None:
+        """Give up the current view when its time is over."""
+        due_ms = self.deadline_ms()
+        if due_ms is not None and self._desk.now_ms >= due_ms:
+            self._leave_view(self.round.view + 1)
+
+    def resend(self) -> None:
+        """Say again what the height may still need from us: messages get lost (CONSENSUS.md 4.3)."""
+        round_, desk = self.round, self._desk
+        round_.resends += 1
+        if not round_.active:
+            if round_.my_view_change is not None:
+                desk.broadcast(round_.my_view_change)
+        else:
+            for mine in (round_.my_new_view, round_.my_proposal):
+                if mine is not None and mine[0] == round_.view:
+                    desk.broadcast(mine[1])
+            hash_ = round_.signed_prepares.get(round_.view)
+            if hash_ is not None:
+                self._send_vote(Prepare(self._app.chain, desk.index, round_.height, round_.view, hash_))
+            self._fetch(desk.peers)
+        if round_.signed_commits:
+            view = max(round_.signed_commits)
+            self._send_vote(Commit(self._app.chain, desk.index, round_.height, view, round_.signed_commits[view]))
+
+    # Restart (CONSENSUS.md 4.7) -----------------------------------------------------------------------------
+
+    def restore(self, records: Iterable[bytes]) -> None:
+        """Read back what we signed. Raises DecodeError."""
+        for data in records:
+            record = codec.decode(data, Record)
+            if record.height > self._app.head.height:
+                self._records.setdefault(record.height, []).append(record)
+        self._begin_height()
+
+    # Inside -------------------------------------------------------------------------------------------------
+
+    def _leader(self, view: int) -> int:
+        return self._app.schedule.leader(self.round.height, view)
+
+    def _place(self) -> Place:
+        head = self._app.head
+        return Place(
+            self._app.network,
+            self._app.chain,
+            self.round.height,
+            head.block_hash,
+            self._app.publics,
+            self._desk.config.verify,
+        )
+
+    def _may_propose(self) -> bool:
+        round_ = self.round
+        return (
+            round_.active
+            and round_.proposal is None
+            and self._leader(round_.view) == self._desk.index
+            and (round_.my_proposal is None or round_.my_proposal[0] < round_.view)
+            and round_.view not in round_.signed_prepares
+        )
+
+    def _judge(self, message: PrePrepare, hash_: bytes) -> Proposal:
+        """A proposal that may be considered; what its transactions are is checked later. Raises DecodeError."""
+        round_, desk = self.round, self._desk
+        known = round_.proposals.get(hash_)
+        signed = round_.signed_prepares.get(message.view)
+        if signed is not None and signed != hash_:
+            raise DecodeError("signed-other")  # before a restart we supported another block in this view
+        if round_.required is not None and round_.required.header != message.header:
+            raise DecodeError("not-required")
+        try:
+            header = codec.decode(message.header, Header, blocks.HEADER_SIZE_MAX)
+        except DecodeError:
+            raise DecodeError("header-form") from None
+        if len(message.digests) != header.tx_count or len(dict.fromkeys(message.digests)) != header.tx_count:
+            raise DecodeError("tx-count")
+        if merkle.root(message.digests) != header.tx_root:
+            raise DecodeError("tx-root")
+        if round_.required is None:
+            if header.view != message.view or header.proposer != message.sender:
+                raise DecodeError("header-view")
+            # CONSENSUS.md 3.3: time is judged here, once; a required block was judged in the view it comes from.
+            now_ms, bound_ms, clock = desk.now_ms, desk.config.time_bound_ms, desk.config.protocol_time
+            before_s = self._app.head.time_s
+            if not max(before_s, clock(now_ms - bound_ms)) <= header.time_s <= max(before_s, clock(now_ms + bound_ms)):
+                raise DecodeError("time")
+        if known is not None:
+            known.since_ms = desk.now_ms
+            return known
+        return Proposal(message.header, header, hash_, tuple(message.digests), desk.now_ms)
+
+    def _complete(self) -> None:
+        """All transactions of the proposal are here: execute it, and support it when it is right."""
+        round_ = self.round
+        proposal = round_.proposal
+        assert proposal is not None and not proposal.waiting
+        if proposal.checked is None:
+            reason = self._app.check(proposal.block())
+            proposal.checked = reason is None
+            if reason is not None:
+                self._desk.reject("block-" + reason, self._leader(round_.view))
+        if proposal.checked:
+            round_.proposals[proposal.hash] = proposal
+            self._support(proposal, b"")
+
+    def _support(self, proposal: Proposal, frame: bytes) -> None:
+        """Sign prepare for the block; `frame` is our own proposal of it, if it is ours."""
+        round_, desk = self.round, self._desk
+        view, hash_ = round_.view, proposal.hash
+        if round_.signed_prepares.get(view, hash_) != hash_:
+            return  # CONSENSUS.md 4.7: we supported another block in this view; stay silent
+        if view not in round_.signed_prepares:
+            stored = hash_ in round_.signed_prepares.values()
+            if frame:
+                payload = codec.encode(ProposalRecord(frame, encode_block(proposal)))
+                desk.persist("proposal", round_.height, view, hash_, payload)
+            else:
+                desk.persist("prepare", round_.height, view, hash_, b"" if stored else encode_block(proposal))
+            round_.signed_prepares[view] = hash_
+        if frame:
+            desk.broadcast(frame)
+        vote = Prepare(self._app.chain, desk.index, round_.height, view, hash_)
+        signature = self._send_vote(vote)
+        if round_.prepares.seen(view, desk.index) is None:
+            round_.prepares.add(view, desk.index, hash_, signature)
+        self._maybe_prepared()
+        self._maybe_final()  # commits may have been here before the block was
+
+    def _send_proposal(self, proposal: Proposal) -> None:
+        round_, desk = self.round, self._desk
+        message = PrePrepare(
+            self._app.chain, desk.index, round_.height, round_.view, proposal.header_bytes, list(proposal.digests)
+        )
+        frame, _ = desk.seal(message)
+        proposal.frame = frame
+        proposal.checked = True
+        proposal.since_ms = desk.now_ms
+        round_.proposal = proposal
+        round_.proposals[proposal.hash] = proposal
+        round_.my_proposal = (round_.view, frame)
+        self._support(proposal, frame)
+
+    def _send_vote(self, vote: Prepare | Commit) -> bytes:
+        frame, signature = self._desk.seal(vote)
+        self._desk.broadcast(frame)
+        return signature
+
+    def _maybe_prepared(self) -> None:
+        """With q prepares for the block we support in this view: keep the certificate, then sign commit."""
+        round_, desk = self.round, self._desk
+        view, proposal = round_.view, round_.proposal
+        if not round_.active or proposal is None or round_.signed_prepares.get(view) != proposal.hash:
+            return
+        if view in round_.signed_commits or round_.prepares.count(view, proposal.hash) < desk.q:
+            return
+        prepared = Prepared(view, proposal.header_bytes, round_.prepares.votes(view, proposal.hash, desk.q))
+        round_.prepared = prepared
+        desk.persist("commit", round_.height, view, proposal.hash, codec.encode(prepared))
+        round_.signed_commits[view] = proposal.hash
+        signature = self._send_vote(Commit(self._app.chain, desk.index, round_.height, view, proposal.hash))
+        round_.commits.add(view, desk.index, proposal.hash, signature)
+        self._maybe_final()
+
+    def _maybe_final(self) -> None:
+        """A block with q commits of one view, any view, is final, once we have it."""
+        round_, desk = self.round, self._desk
+        for view, hash_ in round_.commits.winners(desk.q):
+            proposal = round_.proposals.get(hash_)
+            if proposal is None or not proposal.checked or view < proposal.header.view:
+                continue
+            certificate = Certificate(view, round_.commits.votes(view, hash_, desk.q))
+            certified = codec.encode(CertifiedBlock(encode_block(proposal), codec.encode(certificate)))
+            # Every vote in the certificate was verified when it came in.
+            self._finish(certified, self._app.apply(certified, certificate_known=True))
+            return
+
+    def _finish(self, certified: bytes, applied: AppliedBlock) -> None:
+        """The height is over."""
+        self._desk.commit(certified, applied)
+        self._exchange.pool.settle(applied.transactions)
+        self._catch_up.advanced(eager=False)
+        self._begin_height()
+
+    def _begin_height(self) -> None:
+        """Start the height after the head, with whatever we signed in it before a restart."""
+        height = self._app.head.height + 1
+        self.round = Round(height, self._desk.now_ms)
+        self.height_began = True
+        for old in [number for number in self._records if number < height]:
+            del self._records[old]
+        for record in self._records.pop(height, []):
+            self._recall(record)
+        round_ = self.round
+        if not round_.active:
+            self._say_view_change()
+
+    def _recall(self, record: Record) -> None:
+        """Put one record back into the round. Raises DecodeError when its content does not read."""
+        round_, desk = self.round, self._desk
+        view, hash_ = record.view, record.block_hash
+        match record.kind:
+            case "view-change":
+                self._move_to(view, active=False)
+            case "new-view":
+                round_.my_new_view = (view, record.payload)
+            case "commit":
+                round_.prepared = codec.decode(record.payload, Prepared)
+                round_.signed_commits[view] = hash_
+                vote = Commit(self._app.chain, desk.index, round_.height, view, hash_)
+                round_.commits.add(view, desk.index, hash_, desk.seal(vote)[1])
+            case "proposal" | "prepare":
+                data = record.payload
+                if record.kind == "proposal":
+                    mine = codec.decode(record.payload, ProposalRecord)
+                    round_.my_proposal, data = (view, mine.frame), mine.block
+                self._recall_block(data, hash_)
+                round_.signed_prepares[view] = hash_
+                self._move_to(view, active=True)
+                round_.proposal = round_.proposals.get(hash_)
+                vote_ = Prepare(self._app.chain, desk.index, round_.height, view, hash_)
+                round_.prepares.add(view, desk.index, hash_, desk.seal(vote_)[1])
+                if round_.proposal is not None and round_.proposal.header.view < view:
+                    round_.required = Prepared(view, round_.proposal.header_bytes, [])
+
+    def _recall_block(self, data: bytes, hash_: bytes) -> None:
+        """Execute a block we had executed before the restart, unless it is here already."""
+        if not data or hash_ in self.round.proposals:
+            return
+        block = codec.decode(data, Block)
+        header = codec.decode(block.header, Header, blocks.HEADER_SIZE_MAX)
+        proposal = proposal_of(block, header, hash_, self._desk.now_ms)
+        if blocks.block_hash(self._app.network, block.header) == hash_ and self._app.check(block) is None:
+            proposal.checked = True
+            self.round.proposals[hash_] = proposal
+
+    def _fetch(self, peers: tuple[int, ...]) -> None:
+        """Ask for what the current view's block lacks."""
+        round_ = self.round
+        proposal = round_.proposal
+        if proposal is not None and proposal.waiting:
+            self._exchange.fetch(round_.height, proposal.hash, tuple(proposal.waiting), peers)
+        elif proposal is None and round_.required is not None and self._may_propose():
+            hash_ = blocks.block_hash(self._app.network, round_.required.header)
+            if hash_ not in round_.proposals:
+                holders = tuple(vote.index for vote in round_.required.votes)
+                self._exchange.fetch(round_.height, hash_, (), holders or peers)
+
+    def _adopt_required(self, message: Bodies, required: Prepared) -> None:
+        """As new leader: the whole block that we must propose, from one who had prepared it."""
+        hash_ = blocks.block_hash(self._app.network, required.header)
+        if message.block_hash != hash_ or hash_ in self.round.proposals:
+            return
+        block = Block(required.header, list(message.transactions))
+        header = codec.decode(required.header, Header, blocks.HEADER_SIZE_MAX)
+        if blocks.transactions_root(block.transactions) != header.tx_root or self._app.check(block) is not None:
+            self._desk.reject("bodies-root", message.sender)
+            return
+        self._send_proposal(proposal_of(block, header, hash_, self._desk.now_ms))
+
+    def _wanted_view(self, index: int) -> int:
+        """The view a validator says it is in, as far as its view changes tell."""
+        if index == self._desk.index:
+            return self.round.view
+        found = self.round.view_changes.get(index)
+        return 0 if found is None else found[0].view
+
+    def _move_to(self, view: int, active: bool) -> None:
+        """Be in a view, with nothing proposed in it yet."""
+        round_, now_ms = self.round, self._desk.now_ms
+        round_.view = view
+        round_.active = active
+        round_.proposal = None
+        round_.required = None
+        round_.started_ms = now_ms
+        round_.escalate_ms = None
+        round_.resends = 0
+        round_.prepares.prune(view)
+        round_.commits.prune(view)
+
+    def _leave_view(self, view: int) -> None:
+        """Stop voting below `view` and say so."""
+        self._desk.persist("view-change", self.round.height, view)
+        self._move_to(view, active=False)
+        self._say_view_change()
+        self._consider_views()
+
+    def _say_view_change(self) -> None:
+        round_, desk = self.round, self._desk
+        message = ViewChange(self._app.chain, desk.index, round_.height, round_.view, round_.prepared)
+        round_.my_view_change, _ = desk.seal(message)
+        round_.note_view_change(message, round_.my_view_change)
+        desk.broadcast(round_.my_view_change)
+
+    def _consider_views(self) -> None:
+        """Join others, lead a view, or start its clock: whatever the known view changes allow."""
+        round_, desk = self.round, self._desk
+        others = [self._wanted_view(peer) for peer in desk.peers]
+        target = view_to_join(others, round_.view, desk.n)
+        if target is not None:
+            self._leave_view(target)
+            return
+        if round_.active:
+            return
+        if round_.escalate_ms is None and sum(view >= round_.view for view in others) + 1 >= desk.q:
+            # CONSENSUS.md 4.5: the clock of a view starts once q have left the view before, not earlier.
+            round_.escalate_ms = desk.now_ms + desk.config.timeout_of(round_.view)
+        if self._leader(round_.view) == desk.index:
+            self._maybe_lead()
+
+    def _maybe_lead(self) -> None:
+        """With q view changes for exactly this view: show them, and enter it."""
+        round_, desk = self.round, self._desk
+        frames = [frame for _, (vote, frame) in sorted(round_.view_changes.items()) if vote.view == round_.view]
+        if len(frames) < desk.q:
+            return
+        message = NewView(self._app.chain, desk.index, round_.height, round_.view, frames[: desk.q])
+        frame, _ = desk.seal(message)
+        desk.persist("new-view", round_.height, round_.view, payload=frame)
+        desk.broadcast(frame)
+        reason, prepared = judge_new_view(message, self._place(), round_.known_votes)
+        assert not reason, "our own new view is not accepted by ourselves"
+        round_.my_new_view = (message.view, frame)
+        self._enter_view(round_.view, prepared)
+
+    def _enter_view(self, view: int, prepared: Prepared | None) -> None:
+        """A view has its leader: vote in it, on the required block or on a new one."""
+        self._move_to(view, active=True)
+        round_ = self.round
+        round_.required = prepared
+        early = round_.early.pop(view, None)
+        for old in [number for number in round_.early if number <= view]:
+            del round_.early[old]
+        if self._leader(view) == self._desk.index:
+            self.propose()
+            self._fetch(self._desk.peers)
+        elif early is not None:
+            _, message = open_frame(early[1], self._app.chain, early[0])
+            assert isinstance(message, PrePrepare)  # verified when it was put aside
+            self.handle_pre_prepare(message, early[1])
+
+    def _vote_frame(self, like: Prepare | Commit, seen: tuple[bytes, bytes]) -> bytes:
+        """The frame of an earlier vote, put together from what the vote book kept."""
+        body = type(like)(like.chain, like.sender, like.height, like.view, seen[0])
+        return codec.encode(Frame(codec.encode(body), seen[1]))

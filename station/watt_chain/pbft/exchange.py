@@ -1,0 +1,130 @@
+"""Transactions on their way: into the pool, to the peers, and into proposals that lack them (CONSENSUS.md 4.1, 4.3)."""
+
+from watt_wire import merkle
+
+from watt_chain.codec import DecodeError
+from watt_chain.pbft.config import (
+    GOSSIP_DELAY_MS,
+    GOSSIP_REPEAT_COUNT,
+    GOSSIP_REPEAT_MS,
+    HELP_INTERVAL_MS,
+    POOL_AGE_MAX_MS,
+)
+from watt_chain.pbft.desk import Desk, Throttle
+from watt_chain.pbft.messages import GOSSIP_BYTES_MAX, GOSSIP_TRANSACTIONS_MAX, Bodies, Fetch, Gossip
+from watt_chain.pbft.round import Proposal, Round
+from watt_chain.pool import Pool
+from watt_chain.transaction import decode_transaction, is_signed
+
+
+class Exchange:
+    """The pool and its traffic."""
+
+    def __init__(self, desk: Desk, pool: Pool) -> None:
+        self._desk = desk
+        self.pool = pool
+        self._fresh: list[bytes] = []
+        "Handed to us only, not yet sent to the peers."
+        self._throttle = Throttle(HELP_INTERVAL_MS)
+        self._asked = 0
+        self.due_ms: int | None = None
+        "When the fresh ones are to be sent."
+
+    def take(self, tx: bytes, verified: bool, shared: bool) -> str:
+        """Let a transaction wait for a block; "" or the reason why not. Cheap reasons come before the signature."""
+        desk = self._desk
+        try:
+            decoded = decode_transaction(tx)
+        except DecodeError:
+            return "tx-form"
+        if decoded.chain != desk.app.chain:
+            return "tx-chain"
+        next_nonce = desk.app.next_nonce(decoded.signer)
+        reason = self.pool.refusal(decoded, next_nonce)
+        if reason:
+            # `add` refuses and counts; no signature was checked for it.
+            return self.pool.add(decoded, desk.now_ms, next_nonce)
+        if verified:
+            desk.app.verified.add(decoded.digest)
+        elif decoded.digest not in desk.app.verified:
+            if not is_signed(decoded, desk.app.network, desk.config.verify):
+                return "tx-signature"
+            desk.app.verified.add(decoded.digest)
+        if not shared:
+            self._fresh.append(tx)
+            if self.due_ms is None:
+                self.due_ms = desk.now_ms + GOSSIP_DELAY_MS
+        return self.pool.add(decoded, desk.now_ms, next_nonce)
+
+    def flush(self) -> None:
+        """Send the fresh transactions to everybody, in frames of bounded size."""
+        fresh, self._fresh = self._fresh, []
+        self.due_ms = None
+        self._gossip(fresh)
+
+    def repeat(self) -> None:
+        """Send again what waits too long (its first copy may be lost), and forget what waits for ever."""
+        now_ms = self._desk.now_ms
+        for tx in self.pool.waiting(now_ms - POOL_AGE_MAX_MS, GOSSIP_TRANSACTIONS_MAX):
+            self.pool.forget(tx.txid)
+        self._gossip([tx.raw for tx in self.pool.waiting(now_ms - GOSSIP_REPEAT_MS, GOSSIP_REPEAT_COUNT)])
+
+    def receive_gossip(self, message: Gossip) -> None:
+        """Take a peer's transactions; what is wrong with them is held against the peer only if it must have seen it."""
+        for tx in message.transactions:
+            reason = self.take(tx, verified=False, shared=True)
+            if reason in ("tx-form", "tx-chain", "tx-signature"):
+                self._desk.reject(reason, message.sender)
+
+    def fill(self, proposal: Proposal) -> None:
+        """Put what the pool has into a proposal."""
+        for digest in list(proposal.waiting):
+            tx = self.pool.find(digest)
+            if tx is not None:
+                proposal.fill(digest, tx)
+
+    def fetch(self, height: int, hash_: bytes, digests: tuple[bytes, ...], peers: tuple[int, ...]) -> None:
+        """Ask one of `peers` for transactions of a block; another one each time."""
+        desk = self._desk
+        others = [peer for peer in peers if peer != desk.index]
+        if others:
+            frame, _ = desk.seal(Fetch(desk.app.chain, desk.index, height, hash_, list(digests)))
+            desk.send(others[self._asked % len(others)], frame)
+            self._asked += 1
+
+    def serve(self, message: Fetch, round_: Round) -> None:
+        """Answer a peer that lacks transactions of a block of this height."""
+        desk = self._desk
+        if not self._throttle.allows(message.sender, message.block_hash, desk.now_ms):
+            return
+        known = round_.proposals.get(message.block_hash)
+        if not message.digests:
+            found = [tx for tx in known.bodies if tx is not None] if known is not None else []
+        else:
+            bodies = dict(zip(known.digests, known.bodies, strict=True)) if known is not None else {}
+            candidates = [bodies.get(digest) or self.pool.find(digest) for digest in message.digests]
+            found = [tx for tx in candidates if tx is not None]
+        if found:
+            frame, _ = desk.seal(Bodies(desk.app.chain, desk.index, message.height, message.block_hash, found))
+            desk.send(message.sender, frame)
+
+    def receive_bodies(self, message: Bodies, proposal: Proposal) -> None:
+        """Fill a proposal from a peer's answer; anything not asked for is dropped."""
+        for tx in message.transactions:
+            if not proposal.fill(merkle.leaf_hash(tx), tx):
+                self._desk.reject("body-unasked", message.sender)
+                return
+
+    def _gossip(self, transactions: list[bytes]) -> None:
+        desk = self._desk
+        part: list[bytes] = []
+        size = 0
+        for tx in [*transactions, b""]:
+            full = len(part) == GOSSIP_TRANSACTIONS_MAX or size + len(tx) > GOSSIP_BYTES_MAX
+            if part and (full or not tx):
+                frame, _ = desk.seal(Gossip(desk.app.chain, desk.index, desk.app.head.height, part))
+                desk.broadcast(frame)
+                part, size = [], 0
+            if tx:
+                part.append(tx)
+                size += len(tx)

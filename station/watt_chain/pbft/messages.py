@@ -1,0 +1,186 @@
+"""What replicas send each other (CONSENSUS.md 4.2), and the one way in for every message.
+
+A frame is `[body bytes, signature]`. The body is an array that starts with the message's name. The signature
+of a prepare or commit is the vote itself, over the bytes that certificates prove; every other message is
+signed over its body in the domain "frame". `open_frame` checks form, chain and sender; `is_genuine` checks
+the signature. No handler ever sees a message that did not pass both.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from watt_chain import codec
+from watt_chain.block import BLOCK_TRANSACTIONS_MAX, COMMIT, PREPARE, VoteSignature, vote_bytes
+from watt_chain.codec import U16, U32, U63, DecodeError, Hash32, Signature64, Structure
+from watt_chain.genesis import VALIDATORS_MAX
+from watt_chain.transaction import Verify
+
+FRAME_SIZE_MAX = codec.MESSAGE_SIZE_MAX
+GOSSIP_TRANSACTIONS_MAX = 512
+"""Transactions of one gossip frame: about one block; more are sent in the next frame."""
+GOSSIP_BYTES_MAX = 1024 * 1024
+SYNC_BLOCKS_MAX = 64
+"""Blocks of one answer to a laggard: the receiver applies them in one step and must stay responsive."""
+SYNC_BYTES_MAX = 1536 * 1024
+"""Where an answer stops growing; one more block of at most 2 MiB still fits the frame."""
+
+Digests = Annotated[list[Hash32], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
+
+
+class Frame(Structure, frozen=True):
+    """A signed message."""
+
+    body: bytes
+    signature: Signature64
+
+
+class Prepared(Structure, frozen=True):
+    """A prepared certificate: q prepare votes of one view for the block with this header."""
+
+    view: U32
+    header: bytes
+    votes: list[VoteSignature]
+
+
+class PrePrepare(Structure, frozen=True, tag="pre-prepare"):
+    """The leader's proposal: the header and the leaf hashes of the transactions; bodies travel apart."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    view: U32
+    header: bytes
+    digests: Digests
+
+
+class Prepare(Structure, frozen=True, tag=PREPARE):
+    """I have the block, it is valid, and it is the only one I support in this view."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    view: U32
+    block_hash: Hash32
+
+
+class Commit(Structure, frozen=True, tag=COMMIT):
+    """I hold a prepared certificate for the block: it is final once q say so."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    view: U32
+    block_hash: Hash32
+
+
+class ViewChange(Structure, frozen=True, tag="view-change"):
+    """I have left all views below `view`; here is the best prepared certificate I hold for the height."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    view: U32
+    prepared: Prepared | None
+
+
+class NewView(Structure, frozen=True, tag="new-view"):
+    """The leader of `view` shows the q view changes that let it lead."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    view: U32
+    votes: Annotated[list[bytes], Meta(max_length=VALIDATORS_MAX)]
+    "ViewChange frames, as sent by their signers."
+
+
+class Fetch(Structure, frozen=True, tag="fetch"):
+    """Send me these transactions of that block; no digests: all of it."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    block_hash: Hash32
+    digests: Digests
+
+
+class Bodies(Structure, frozen=True, tag="bodies"):
+    """Transactions of a block, as asked for."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    block_hash: Hash32
+    transactions: Annotated[list[bytes], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
+
+
+class Gossip(Structure, frozen=True, tag="gossip"):
+    """Transactions that were handed to me and that you may not have."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    transactions: Annotated[list[bytes], Meta(max_length=GOSSIP_TRANSACTIONS_MAX)]
+
+
+class Status(Structure, frozen=True, tag="status"):
+    """My last final height, and the view I am in for the next."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    view: U32
+
+
+class SyncRequest(Structure, frozen=True, tag="sync-request"):
+    """Send me certified blocks from `height` on."""
+
+    chain: U16
+    sender: U16
+    height: U63
+
+
+class SyncBlocks(Structure, frozen=True, tag="sync-blocks"):
+    """Certified blocks with consecutive heights, the first of which is `height`."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    blocks: Annotated[list[bytes], Meta(max_length=SYNC_BLOCKS_MAX)]
+
+
+Message = (
+    PrePrepare | Prepare | Commit | ViewChange | NewView | Fetch | Bodies | Gossip | Status | SyncRequest | SyncBlocks
+)
+
+
+def signed_bytes(network: bytes, message: Message, body: bytes) -> bytes:
+    """What the frame's signature covers."""
+    if isinstance(message, Prepare):
+        return vote_bytes(network, PREPARE, message.chain, message.height, message.view, message.block_hash)
+    if isinstance(message, Commit):
+        return vote_bytes(network, COMMIT, message.chain, message.height, message.view, message.block_hash)
+    return codec.signing_bytes(b"frame", network, body)
+
+
+def open_frame(data: bytes, chain: int, sender: int) -> tuple[Frame, Message]:
+    """Take a frame apart. Raises DecodeError with a reason in kebab-case; the signature is not checked here."""
+    try:
+        frame = codec.decode(data, Frame, FRAME_SIZE_MAX)
+    except DecodeError:
+        raise DecodeError("frame-form") from None
+    try:
+        message: Message = codec.decode(frame.body, Message, FRAME_SIZE_MAX)  # type: ignore[arg-type]  # a union
+    except DecodeError:
+        raise DecodeError("message-form") from None
+    if message.chain != chain:
+        raise DecodeError("wrong-chain")
+    if message.sender != sender:
+        raise DecodeError("wrong-sender")
+    return frame, message
+
+
+def is_genuine(frame: Frame, message: Message, network: bytes, public: bytes, verify: Verify) -> bool:
+    """Whether the sender named in the message signed it."""
+    return verify(public, signed_bytes(network, message, frame.body), frame.signature)

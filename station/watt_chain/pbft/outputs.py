@@ -1,0 +1,83 @@
+"""What a replica asks its shell to do, what it writes down, and what it has seen others do wrong."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from watt_chain import codec
+from watt_chain.codec import U32, U63, Hash32, Structure
+from watt_chain.ledger import AppliedBlock
+
+EVIDENCE_MAX = 64
+"""Proofs of equivocation kept: one convicts a node; more of the same add nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that was dropped, and why; the shell counts it and may log it."""
+
+    reason: str
+    sender: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two frames signed by one validator of which an honest one signs at most one."""
+
+    kind: str
+    "pre-prepare, prepare or commit."
+    sender: int
+    height: int
+    view: int
+    first: bytes
+    second: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the shell must do, in this order. Empty tuples mean: nothing to do."""
+
+    persist: tuple[bytes, ...] = ()
+    "Records: append to the log and fsync BEFORE anything below is sent."
+    send: tuple[tuple[int, bytes], ...] = ()
+    "(replica index, frame); may be lost, repeated or reordered on the way."
+    commit: tuple[bytes, ...] = ()
+    "CertifiedBlock bytes, final, in height order: store them. The ledger has applied them already."
+    applied: tuple[AppliedBlock, ...] = ()
+    "What came of each block in `commit`."
+    rejected: tuple[Rejected, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.persist or self.send or self.commit or self.rejected)
+
+
+class Record(Structure, frozen=True):
+    """One line of the durable memory of what this replica has signed (CONSENSUS.md 4.7).
+
+    kind         payload
+    proposal     [frame, block]; the leader's proposal, which is its prepare vote too
+    prepare      block bytes; empty when an earlier record of the height holds the same block
+    commit       Prepared, encoded: the certificate the vote rests on
+    view-change  empty; `block_hash` is zero
+    new-view     the NewView frame; `block_hash` is zero
+    """
+
+    kind: Literal["proposal", "prepare", "commit", "view-change", "new-view"]
+    height: U63
+    view: U32
+    block_hash: Hash32
+    payload: bytes
+
+
+class ProposalRecord(Structure, frozen=True):
+    """Payload of a proposal record."""
+
+    frame: bytes
+    block: bytes
+
+
+def record_height(record: bytes) -> int:
+    """The height a record is about; once that height is final in the block log the record may go.
+
+    Raises codec.DecodeError: the log is damaged.
+    """
+    return codec.decode(record, Record).height

@@ -1,0 +1,259 @@
+"""One replica of PBFT as a pure machine: frames and the time in, `Output` out (CONSENSUS.md 4).
+
+Strategy. One height is in flight; everything about it is in `Round`. A height starts in view 0 with the
+leader its schedule names; a view change replaces the leader; a block that any honest replica may hold for
+final is carried into every later view by prepared certificates. A replica signs at most one proposal, one
+prepare and one commit per height and view, and writes each down before it leaves (persist, send, commit).
+
+The parts: `Agreement` (agreement.py) votes and changes views, `Exchange` moves transactions, `CatchUp` moves
+final blocks. This module is the door and the clock: every frame is opened and verified here, every timer ends here.
+
+`CorruptionError` (watt_chain.ledger) is the one thing an input may raise: a quorum certified what we cannot
+execute. The shell stops; the records say what was signed.
+"""
+
+from collections.abc import Iterable
+
+from watt_chain.codec import DecodeError
+from watt_chain.pbft.agreement import Agreement
+from watt_chain.pbft.config import FUTURE_FRAMES_MAX, ReplicaConfig
+from watt_chain.pbft.desk import Application, Desk
+from watt_chain.pbft.exchange import Exchange
+from watt_chain.pbft.messages import (
+    Bodies,
+    Commit,
+    Fetch,
+    Frame,
+    Gossip,
+    Message,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Status,
+    SyncBlocks,
+    SyncRequest,
+    ViewChange,
+    is_genuine,
+    open_frame,
+)
+from watt_chain.pbft.outputs import Evidence, Output
+from watt_chain.pbft.sync import CatchUp
+from watt_chain.pool import Pool
+
+__all__ = ["Application", "Replica", "ReplicaConfig"]
+
+_AGREEMENT = (PrePrepare, Prepare, Commit, ViewChange, NewView)
+
+
+class Replica:
+    """A validator's part in ordering the blocks of one chain. Call `restore` first, then feed it."""
+
+    def __init__(self, config: ReplicaConfig, app: Application, pool: Pool | None = None) -> None:
+        """`app` is at its last stored block. Raises ValueError when the key is not the validator's."""
+        self._desk = Desk(config, app)
+        self._app = app
+        self.pool = Pool() if pool is None else pool
+        self._exchange = Exchange(self._desk, self.pool)
+        self._catch_up = CatchUp(self._desk)
+        self._agreement = Agreement(self._desk, self._exchange, self._catch_up)
+        self._future: dict[int, dict[tuple[str, int], bytes]] = {peer: {} for peer in self._desk.peers}
+        "Frames for the height after ours, per peer, one of each kind and view."
+        self._status_ms: int | None = None
+        self._resend_ms: int | None = None
+
+    # In ---------------------------------------------------------------------------------------------------
+
+    def restore(self, records: Iterable[bytes], now_ms: int) -> None:
+        """Take back what was signed before a restart; records of final heights are ignored.
+
+        Raises DecodeError for a record that does not read: the log is damaged, and the shell must not start.
+        """
+        self._begin(now_ms)
+        self._agreement.restore(records)
+        self._status_ms = now_ms
+        self._end()
+
+    def submit(self, tx: bytes, now_ms: int, verified: bool = False, shared: bool = False) -> str:
+        """A transaction from outside; "" when it now waits for a block, else the reason why not.
+
+        verified   its signature was checked by the caller
+        shared     every validator hears it by itself (one broker for all), so it is not sent on at once
+        """
+        self._begin(now_ms)
+        reason = self._exchange.take(tx, verified, shared)
+        if not reason:
+            self._agreement.propose()
+        self._end()
+        return reason
+
+    def receive(self, sender: int, frame: bytes, now_ms: int) -> None:
+        """A frame from the peer that the connection proved to be validator `sender`."""
+        self._begin(now_ms)
+        self._receive(sender, frame)
+        self._end()
+
+    def expire(self, now_ms: int) -> None:
+        """Do whatever is due at `now_ms`; harmless when nothing is."""
+        self._begin(now_ms)
+        if self._exchange.due_ms is not None and now_ms >= self._exchange.due_ms:
+            self._exchange.flush()
+        self._catch_up.expire()
+        if self._resend_ms is not None and now_ms >= self._resend_ms:
+            self._resend_ms = None
+            self._agreement.resend()
+            self._exchange.repeat()
+        if self._status_ms is None or now_ms >= self._status_ms:
+            self._status_ms = now_ms + self._desk.config.status_ms
+            self._catch_up.announce(self._agreement.round.view)
+        self._agreement.expire()
+        self._agreement.propose()
+        self._end()
+
+    # Out --------------------------------------------------------------------------------------------------
+
+    def next_deadline_ms(self) -> int | None:
+        """When `expire` has something to do, if nothing else happens before."""
+        candidates = (
+            self._exchange.due_ms,
+            self._catch_up.due_ms,
+            self._resend_ms,
+            self._status_ms,
+            self._agreement.deadline_ms(),
+            self._agreement.batch_due_ms(),
+        )
+        known = [due for due in candidates if due is not None]
+        return min(known) if known else None
+
+    def take_output(self) -> Output:
+        """What the shell must do now: persist, then send, then commit."""
+        return self._desk.take()
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Proofs of equivocation seen since the start."""
+        return tuple(self._desk.evidence)
+
+    def status(self) -> dict[str, object]:
+        """Where this replica stands and whose votes it waits for; for status files and the doctor."""
+        desk, round_ = self._desk, self._agreement.round
+        return {
+            "chain": self._app.chain,
+            "index": desk.index,
+            "n": desk.n,
+            "f": desk.f,
+            "q": desk.q,
+            "crashes_survived": desk.n - desk.q,
+            "height": self._app.head.height,
+            "view": round_.view,
+            "leader": self._app.schedule.leader(round_.height, round_.view),
+            "phase": self._agreement.phase(),
+            "missing": self._agreement.missing(),
+            "pool": len(self.pool),
+            "behind": self._catch_up.behind,
+            "peer_heights": self._catch_up.claims(),
+            "evidence": len(desk.evidence),
+            "rejected": dict(desk.counters),
+            "refused": dict(self.pool.refused),
+        }
+
+    # Inside -----------------------------------------------------------------------------------------------
+
+    def _begin(self, now_ms: int) -> None:
+        self._desk.now_ms = now_ms
+
+    def _end(self) -> None:
+        """After every input: go on with frames that waited for this height, then set the re-send timer."""
+        while self._agreement.height_began:
+            self._agreement.height_began = False
+            self._resend_ms = None
+            for peer in self._desk.peers:
+                waiting, self._future[peer] = self._future[peer], {}
+                for frame in waiting.values():
+                    self._receive(peer, frame)
+            self._agreement.propose()
+        round_ = self._agreement.round
+        if not round_.is_busy() and not len(self.pool):
+            self._resend_ms = None
+        elif self._resend_ms is None:
+            self._resend_ms = self._desk.now_ms + self._agreement.resend_interval_ms()
+
+    def _receive(self, sender: int, data: bytes) -> None:
+        desk = self._desk
+        if sender not in self._future:
+            desk.reject("unknown-sender", sender)
+            return
+        try:
+            frame, message = open_frame(data, self._app.chain, sender)
+        except DecodeError as error:
+            desk.reject(str(error), sender)
+            return
+        if isinstance(message, _AGREEMENT) and not self._is_current(sender, message, data):
+            return
+        # One verification for every kind of message, before anything acts on it.
+        if not is_genuine(frame, message, self._app.network, self._app.publics[sender], desk.config.verify):
+            desk.reject("frame-signature", sender)
+            return
+        self._dispatch(message, frame, data)
+
+    def _is_current(self, sender: int, message: Message, data: bytes) -> bool:
+        """Whether a message of the agreement is about our height; notes who is ahead, helps who is behind.
+
+        Not verified yet: the connection vouches for the sender, and all that follows is a question, a
+        throttled answer or a bounded buffer.
+        """
+        height = self._app.head.height + 1
+        if message.height == height:
+            return True
+        if message.height < height:
+            self._catch_up.nudge(sender, message.height)
+            return False
+        self._catch_up.note(sender, message.height - 1)
+        waiting = self._future[sender]
+        if message.height == height + 1 and len(waiting) < FUTURE_FRAMES_MAX:
+            view: int = message.view  # type: ignore[union-attr]  # every message of the agreement has a view
+            waiting.setdefault((type(message).__name__, view), data)
+        return False
+
+    def _dispatch(self, message: Message, frame: Frame, data: bytes) -> None:
+        agreement = self._agreement
+        match message:
+            case Prepare() | Commit():
+                agreement.handle_vote(message, frame.signature, data)
+            case PrePrepare():
+                agreement.handle_pre_prepare(message, data)
+            case ViewChange():
+                agreement.handle_view_change(message, data)
+            case NewView():
+                agreement.handle_new_view(message)
+            case Fetch():
+                if message.height <= self._app.head.height:
+                    self._catch_up.help(message.sender, message.height)
+                elif message.height == agreement.round.height:
+                    self._exchange.serve(message, agreement.round)
+            case Bodies():
+                agreement.handle_bodies(message)
+            case Gossip():
+                self._exchange.receive_gossip(message)
+                agreement.propose()
+            case Status():
+                self._catch_up.note(message.sender, message.height)
+            case SyncRequest():
+                self._catch_up.help(message.sender, message.height)
+            case SyncBlocks():
+                self._handle_blocks(message)
+
+    def _handle_blocks(self, message: SyncBlocks) -> None:
+        """Apply certified blocks that follow our head; the rest is old news or not ours to check yet."""
+        before = self._app.head.height
+        for offset, certified in enumerate(message.blocks):
+            if message.height + offset != self._app.head.height + 1:
+                continue
+            try:
+                self._agreement.adopt(certified)
+            except DecodeError:
+                self._desk.reject("sync-block", message.sender)
+                self._catch_up.distrust(message.sender)
+                return
+            self._catch_up.note(message.sender, message.height + offset)
+        if self._app.head.height > before:
+            self._catch_up.advanced(eager=True)
