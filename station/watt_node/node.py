@@ -1,16 +1,64 @@
 """One validator of one chain: ledger, replica, store and peers wired together.
 
 A station runs one for its area, a master one for the main chain; what differs between them is handed in (the
-contract) or hooked on (`on_commit`, `on_refused`).
+contract) or hooked on (`on_commit`). Every output of the replica is carried out in the order of its
+type: what is to persist is on disk before anything is sent, and a block is on disk before it is applied and told.
 """
 
-from collections.abc import Callable
+import asyncio
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TypeVar
 
-from watt_node.clock import ProtocolClock
-from watt_node.config import EndpointSection, ListenSection, NetworkSection, NodeSection, PeerSection, TlsSection
+from watt_chain import codec
+from watt_chain.block import OutMessage, decode_certified, message_proofs
+from watt_chain.codec import DecodeError
+from watt_chain.contract.kinds import INBOX_MESSAGES_MAX
+from watt_chain.crypto import PrivateKey
+from watt_chain.genesis import Genesis, Validator, faults_tolerated, open_genesis, quorum
+from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
+from watt_chain.pbft import Output, Replica, ReplicaConfig
+from watt_chain.transaction import (
+    DecodedTransaction,
+    VerifiedTransactions,
+    decode_transaction,
+    is_signed,
+    make_transaction,
+)
+
+from watt_node.channel import PROTOCOL, Hello
+from watt_node.clock import ProtocolClock, machine_ms, monotonic_ms
+from watt_node.config import (
+    ConfigError,
+    ListenSection,
+    NetworkSection,
+    NodeSection,
+    PeerSection,
+    TlsSection,
+)
+from watt_node.keys import read_secret
 from watt_node.log import Log
+from watt_node.names import chain_name, node_name
+from watt_node.peers import Peers
+from watt_node.service import Fatal
+from watt_node.store import BlockLog, StoreError, VoteLog
+from watt_node.verify import Busy, VerifyPool
+
+T = TypeVar("T")
+
+MAX_PROOF_KEYS = 64
+"""Keys of one state proof: a household asks for a handful."""
+BATCHES_PER_CALL = 16
+"""Inbox batches read and proven in one go, before others get a turn."""
+BATCH_MESSAGES_MAX = INBOX_MESSAGES_MAX
+"""Messages of one batch: what fits in one Inbox transaction; a block that sent more makes several batches."""
+OWN_RETRY_S = 10
+"""A transaction of our own that is not final after this long is handed in again (it may have left a full pool)."""
+REPLAY_YIELD = 50
+"""Blocks replayed at start before signals get a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,57 +69,404 @@ class NodeSettings:
     node: NodeSection
     tls: TlsSection
     listen: ListenSection
-    peers: list[PeerSection]
+    peers: Sequence[PeerSection]
+
+
+def load_genesis(section: NetworkSection) -> tuple[Genesis, bytes]:
+    """The genesis document and the network's name; ConfigError when the file is not one by this regulator."""
+    try:
+        return open_genesis(section.genesis.read_bytes(), bytes.fromhex(section.regulator))
+    except OSError as error:
+        raise ConfigError(f"{section.genesis}: cannot read the genesis file: {error.strerror}") from None
+    except DecodeError as error:
+        raise ConfigError(f"{section.genesis}: {error}") from None
 
 
 class Node:
     """A running validator. Create, hook callbacks on, `start`, later `stop`; all within one event loop."""
 
-    def __init__(self, settings: NodeSettings, contract: Any, clock: ProtocolClock, log: Log) -> None:
-        """Reads genesis and key; ConfigError when they do not fit together. Opens nothing else."""
-        raise NotImplementedError
+    def __init__(self, settings: NodeSettings, contract: Contract, clock: ProtocolClock, log: Log) -> None:
+        """Reads genesis and key; ConfigError when they do not fit together. Opens no port and no log file yet."""
+        section = settings.node
+        self.chain = section.chain
+        self.index = section.index
+        self.name = node_name(section.chain, section.index)
+        self.clock = clock
+        self.data: Path = section.data
+        self.log = log.bind(self.name)
+        self.genesis, self.network = load_genesis(settings.network)
+        try:
+            self.key = PrivateKey.from_bytes(read_secret(section.key))
+        except ValueError as error:
+            raise ConfigError(f"{section.key}: {error}") from None
+        self.validators = _check_membership(self.genesis, settings, self.key)
+        self.verified = VerifiedTransactions()
+        self.ledger = Ledger(self.genesis, self.chain, contract, self.verified, archive=self.block)
+        self.pool_of_threads = VerifyPool()
+        self._settings = settings
+        self._blocks: BlockLog | None = None
+        self._votes: VoteLog | None = None
+        self._replica: Replica | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms: int | None = None
+        self._new_block = asyncio.Event()
+        self._commit_hooks: list[Callable[[bytes, AppliedBlock], None]] = []
+        self._outbox: dict[int, _Outbox] = {}
+        self._own: dict[int, tuple[bytes, int]] = {}
+        self._time = _ProtocolTime(clock)
+        self._failed: Exception | None = None
+        self.counters: dict[str, int] = {}
+        hello = Hello(PROTOCOL, "serve", self.network, self.chain, self.name)
+        self.peers = Peers(self, hello, self.index, settings.listen, list(settings.peers), settings.tls, self.log)
 
-    # Public attributes: name, chain, index, genesis, network (32 bytes), ledger, key, clock, data (Path).
+    # --- life
 
-    def on_commit(self, hook: Callable[[bytes, Any], None]) -> None:
-        """`hook(certified_block_bytes, AppliedBlock)` after each committed block is on disk and applied."""
-        raise NotImplementedError
+    def on_commit(self, hook: Callable[[bytes, AppliedBlock], None]) -> None:
+        """`hook(certified_block_bytes, applied)` after each final block is on disk and applied; not during replay."""
+        self._commit_hooks.append(hook)
 
-    def on_refused(self, hook: Callable[[bytes, str], None]) -> None:
-        """`hook(txid, reason)` for a transaction this node took and later dropped from its pool."""
-        raise NotImplementedError
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return self.data
 
     async def start(self) -> None:
         """Replay the block log, restore the votes, listen and connect; StoreError / ConfigError when it cannot."""
-        raise NotImplementedError
+        try:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.data}: cannot use the data folder: {error.strerror}") from None
+        self._blocks = BlockLog(self.data, self.chain, self.network)
+        self._votes = VoteLog(self.data, self.chain, self.network)
+        for log in (self._blocks, self._votes):
+            if log.cut_bytes:
+                self.log.warning("torn-tail-cut", file=log.path.name, bytes=log.cut_bytes)
+        await self._replay()
+        self._replica = self._make_replica(self._votes.records(len(self._blocks)))
+        await self.peers.start()
+        self.log.info("listening", port=self.peers.port, height=self.ledger.head.height)
+        self._expire()
 
     async def stop(self) -> None:
         """Close connections and files; nothing is lost that was answered."""
-        raise NotImplementedError
+        await self.peers.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.pool_of_threads.close()
+        self._replica = None
+        for log in (self._blocks, self._votes):
+            if log is not None:
+                log.close()
+        self._blocks = self._votes = None
 
-    async def submit(self, tx: bytes) -> str:
-        """Verify and pool a transaction: "" when taken, else the reason (short kebab-case)."""
-        raise NotImplementedError
+    async def _replay(self) -> None:
+        assert self._blocks is not None
+        for height in range(1, len(self._blocks) + 1):
+            certified = self._blocks.read(height)
+            assert certified is not None
+            try:
+                applied = self.ledger.replay(certified)
+            except (DecodeError, CorruptionError) as error:
+                raise StoreError(f"{self._blocks.path}: block {height} cannot be replayed: {error}") from None
+            self._index(applied)
+            if height % REPLAY_YIELD == 0:
+                await asyncio.sleep(0)
 
-    async def submit_own(self, kind: str, fields: Any) -> str:
-        """Sign `kind` with the validator key at the next free nonce and submit it; "" or the reason."""
-        raise NotImplementedError
+    # --- transactions
+
+    async def submit(self, tx: bytes, shared: bool = False) -> str:
+        """Verify and pool a transaction; `shared` says that every validator has heard it by itself (one broker).
+
+        "" when taken; "duplicate" when it waits already, "final" when it is in a block, "busy" when there is too much
+        to verify; any other reason means that it cannot be taken as it is.
+        """
+        try:
+            decoded = decode_transaction(tx)
+        except DecodeError:
+            return self._count("undecodable")
+        reason = self._objection(decoded)
+        if reason:
+            return self._count(reason)
+        if decoded.digest not in self.verified:
+            try:
+                good = await self.pool_of_threads.run(lambda: is_signed(decoded, self.network))
+            except Busy:
+                return self._count("busy")
+            if not good:
+                return self._count("signature")
+            self.verified.add(decoded.digest)
+        return self._hand_in(decoded, shared)
+
+    async def submit_own(self, kind: str, fields: object) -> str:
+        """Sign `kind` with the validator key at the next free nonce and submit it; "" or the reason.
+
+        It is handed in again until it is in a block, so that a lost one leaves no gap in the nonces.
+        """
+        nonce = max(self.ledger.next_nonce(self.key.public), max(self._own, default=-1) + 1)
+        if nonce < 0:
+            return "signer-unknown"
+        tx = make_transaction(self.key, self.network, kind, self.chain, nonce, fields)
+        self.verified.add(decode_transaction(tx).digest)
+        self._own[nonce] = (tx, monotonic_ms())
+        reason = await self.submit(tx)
+        if reason not in ("", "duplicate"):
+            self._own.pop(nonce, None)
+        return reason
+
+    def own_pending(self) -> int:
+        """Transactions of the validator key that are not in a block yet."""
+        return len(self._own)
+
+    def _objection(self, tx: DecodedTransaction) -> str:
+        """Reasons that need no signature check."""
+        if tx.chain != self.chain:
+            return "chain"
+        if self._replica is None:
+            return "starting"
+        if self.ledger.find_receipt(tx.txid) is not None:
+            return "final"
+        next_nonce = self.ledger.next_nonce(tx.signer)
+        if next_nonce < 0:
+            return "signer-unknown"
+        return "nonce-used" if tx.nonce < next_nonce else ""
+
+    def _hand_in(self, tx: DecodedTransaction, shared: bool = False) -> str:
+        reason = self._step(lambda replica, now_ms: replica.submit(tx.raw, now_ms, verified=True, shared=shared))
+        if reason is None:
+            return "stopping"
+        return self._count(reason) if reason else ""
+
+    def _retry_own(self) -> None:
+        """Hand in again what is not final after OWN_RETRY_S; forget what is."""
+        if not self._own:
+            return
+        next_nonce = self.ledger.next_nonce(self.key.public)
+        now = monotonic_ms()
+        for nonce in sorted(self._own):
+            tx, handed_ms = self._own[nonce]
+            if nonce < next_nonce:
+                del self._own[nonce]
+            elif now - handed_ms > OWN_RETRY_S * 1000:
+                self._own[nonce] = (tx, now)
+                self._hand_in(decode_transaction(tx))
+
+    def _count(self, reason: str) -> str:
+        self.counters[reason] = self.counters.get(reason, 0) + 1
+        return reason
+
+    # --- questions
+
+    def height(self) -> int:
+        """Height of the last final block."""
+        return self.ledger.head.height
 
     def block(self, height: int) -> bytes | None:
         """CertifiedBlock bytes of a height from the block log."""
-        raise NotImplementedError
+        return None if self._blocks is None else self._blocks.read(height)
+
+    async def next_block(self) -> None:
+        """Returns when another block has become final."""
+        await self._new_block.wait()
 
     def receipt_proof(self, txid: bytes) -> bytes | None:
-        """Encoded ReceiptProof of a final transaction, None when it is not in a block."""
-        raise NotImplementedError
+        """Encoded ReceiptProof of a final transaction; None when it is in no recent block."""
+        height = self.ledger.find_receipt(txid)
+        proof = None if height is None else self.ledger.receipt_proof(height, txid)
+        return None if proof is None else codec.encode(proof)
 
-    def state_proof(self, keys: list[bytes]) -> bytes:
-        """Encoded StateProof of up to MAX_PROOF_KEYS keys at the head."""
-        raise NotImplementedError
+    def state_proof(self, keys: Sequence[bytes]) -> bytes | None:
+        """Encoded StateProof of at most MAX_PROOF_KEYS keys at the head; None before the first block."""
+        proof = self.ledger.state_proof(list(keys)[:MAX_PROOF_KEYS])
+        return None if proof is None else codec.encode(proof)
 
-    def messages(self, target_chain: int, from_sequence: int) -> list[bytes]:
-        """Inbox batches [header, certificate, size, [[index, OutMessage, path]...]], one per block."""
-        raise NotImplementedError
+    def messages(self, target_chain: int, from_sequence: int) -> list[tuple[int, bytes]]:
+        """(last sequence, Inbox batch) of up to BATCHES_PER_CALL blocks that sent to `target_chain`, ascending."""
+        outbox = self._outbox.get(target_chain)
+        if outbox is None:
+            return []
+        first = bisect_left(outbox.last_sequences, from_sequence)
+        found: list[tuple[int, bytes]] = []
+        for at in range(first, min(first + BATCHES_PER_CALL, len(outbox.heights))):
+            certified = self.block(outbox.heights[at])
+            assert certified is not None
+            parts, block, _, _ = decode_certified(certified)
+            size, entries = message_proofs(outbox.messages[at], target_chain)
+            first_sequence = outbox.last_sequences[at] - len(entries) + 1
+            for start in range(0, len(entries), BATCH_MESSAGES_MAX):
+                part = entries[start : start + BATCH_MESSAGES_MAX]
+                last = first_sequence + start + len(part) - 1
+                if last >= from_sequence:
+                    found.append((last, codec.encode([block.header, parts.certificate, size, part])))
+        return found
+
+    def status(self) -> dict[str, object]:
+        """What `status.json` shows; also the moment to look after our own waiting transactions."""
+        self._retry_own()
+        self._time.refresh()
+        n = len(self.validators)
+        head = self.ledger.head
+        replica = {} if self._replica is None else self._replica.status()
+        return {
+            "node": self.name,
+            "chain": self.chain,
+            "height": head.height,
+            "block": head.block_hash.hex()[:16],
+            "block_time_s": head.time_s,
+            "n": n,
+            "f": faults_tolerated(n),
+            "q": quorum(n),
+            "crashes_survived": n - quorum(n),
+            "peers": [node_name(self.chain, index) for index in self.peers.connected()],
+            "refused": dict(sorted(self.counters.items())),
+            "connections_refused": dict(sorted(self.peers.refused.items())),
+            "frames_dropped": self.peers.dropped(),
+            "own_pending": len(self._own),
+            "replica": replica,
+        }
+
+    # --- the replica
+
+    def receive(self, sender: int, frame: bytes) -> None:
+        """A consensus frame of validator `sender`."""
+        self._step(lambda replica, now_ms: replica.receive(sender, frame, now_ms))
+
+    def _make_replica(self, records: list[bytes]) -> Replica:
+        node = self._settings.node
+        try:
+            config = ReplicaConfig(self.index, self.key, self._time, batch_ms=node.batch_ms, timeout_ms=node.timeout_ms)
+            replica = Replica(config, self.ledger)
+            replica.restore(records, monotonic_ms())
+        except (ValueError, DecodeError) as error:
+            raise StoreError(f"{self.data / 'votes.log'}: cannot restore: {error}") from None
+        return replica
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._step(lambda replica, now_ms: replica.expire(now_ms))
+
+    def _step(self, act: Callable[[Replica, int], T]) -> T | None:
+        """Feed the replica, carry out what it wants, set the timer. None when the node signs nothing (any more)."""
+        replica = self._replica
+        if replica is None or self._failed is not None:
+            return None
+        try:
+            result = act(replica, monotonic_ms())
+            while output := replica.take_output():
+                self._carry_out(output)
+        except (StoreError, CorruptionError) as error:
+            # Disk or ledger can no longer be trusted: sign nothing more, and let the supervisor end the daemon.
+            self._failed = error
+            failure = error if isinstance(error, StoreError) else Fatal(f"{self.name}: {error}")
+            context = {"message": "node stopped", "exception": failure}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return None
+        self._arm(replica)
+        return result
+
+    def _carry_out(self, output: Output) -> None:
+        assert self._blocks is not None and self._votes is not None
+        if output.persist:
+            self._votes.add(output.persist, len(self._blocks) + len(output.commit))
+        for index, frame in output.send:
+            self.peers.send(index, frame)
+        for certified, applied in zip(output.commit, output.applied, strict=True):
+            self._commit(certified, applied)
+        if output.commit:
+            self._votes.settle(len(self._blocks))
+        for rejected in output.rejected:
+            self._count(rejected.reason)
+
+    def _commit(self, certified: bytes, applied: AppliedBlock) -> None:
+        assert self._blocks is not None
+        self._blocks.add(certified)
+        self._index(applied)
+        for tx in applied.transactions:
+            if tx.signer == self.key.public:
+                self._own.pop(tx.nonce, None)
+        self._new_block.set()
+        self._new_block = asyncio.Event()
+        header = applied.header
+        refused = sum(1 for receipt in applied.receipts if receipt.code)
+        self.log.debug("block", height=header.height, txs=header.tx_count, refused=refused, proposer=header.proposer)
+        for hook in self._commit_hooks:
+            hook(certified, applied)
+
+    def _index(self, applied: AppliedBlock) -> None:
+        """Remember where a block's messages are."""
+        for target in sorted({message.target_chain for message in applied.out_messages}):
+            outbox = self._outbox.setdefault(target, _Outbox(array("Q"), array("Q"), []))
+            last = max(message.sequence for message in applied.out_messages if message.target_chain == target)
+            outbox.last_sequences.append(last)
+            outbox.heights.append(applied.header.height)
+            outbox.messages.append(applied.out_messages)
+
+    def _arm(self, replica: Replica) -> None:
+        """A timer for the replica's deadline; one that is later than the timer already set waits for that one."""
+        deadline = replica.next_deadline_ms()
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer_ms is not None and self._timer_ms <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_ms = deadline
+        delay_s = max(0, deadline - monotonic_ms()) / 1000
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
 
 
-__all__ = ["EndpointSection", "Node", "NodeSettings"]
+@dataclass(slots=True)
+class _Outbox:
+    """The blocks that sent messages to one chain, in order."""
+
+    last_sequences: "array[int]"
+    heights: "array[int]"
+    messages: list[tuple[OutMessage, ...]]
+
+
+class _ProtocolTime:
+    """Protocol time at a reading of the monotonic clock, never falling.
+
+    The difference between the machine's date and its monotonic clock is taken afresh now and then, so that a corrected
+    date arrives; a date set back makes time stand still until it is reached again.
+    """
+
+    def __init__(self, clock: ProtocolClock) -> None:
+        self._clock = clock
+        self._last_s = 0
+        self._offset_ms = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the machine's date."""
+        self._offset_ms = machine_ms() - monotonic_ms()
+
+    def __call__(self, now_ms: int) -> int:
+        self._last_s = max(self._last_s, self._clock.at(now_ms + self._offset_ms))
+        return self._last_s
+
+
+def _check_membership(genesis: Genesis, settings: NodeSettings, key: PrivateKey) -> tuple[Validator, ...]:
+    """The validators of the configured chain, if the settings describe one of them; ConfigError otherwise."""
+    section = settings.node
+    try:
+        validators = genesis.validators(section.chain)
+    except KeyError:
+        allowed = ", ".join(str(chain) for chain in genesis.chains())
+        raise ConfigError(f"node.chain = {section.chain}: allowed is one of {allowed} (genesis)") from None
+    n = len(validators)
+    name = chain_name(section.chain)
+    if section.index >= n:
+        raise ConfigError(f"node.index = {section.index}: allowed is 0..{n - 1} ({name} has {n} validators)")
+    if validators[section.index].public != key.public:
+        raise ConfigError(
+            f"node.key = {section.key}: not the key that genesis names for {name} validator {section.index}"
+        )
+    wanted = [index for index in range(n) if index != section.index]
+    given = sorted(peer.index for peer in settings.peers)
+    if given != wanted:
+        raise ConfigError(f"peers: indexes {given}: allowed is each other validator of {name} once: {wanted}")
+    if 2 * section.batch_ms > section.timeout_ms:
+        raise ConfigError(
+            f"node.batch_ms = {section.batch_ms}: allowed is at most half of timeout_ms {section.timeout_ms}"
+        )
+    return validators

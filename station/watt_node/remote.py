@@ -31,9 +31,19 @@ class Remote:
     """The validators of one other chain."""
 
     def __init__(
-        self, endpoints: Sequence[EndpointSection], context: ssl.SSLContext, name: str, network: bytes, log: Log
+        self,
+        endpoints: Sequence[EndpointSection],
+        context: ssl.SSLContext,
+        name: str,
+        network: bytes,
+        log: Log,
+        first: int | None = None,
     ) -> None:
-        """`name` is the own certificate's CN. All endpoints are of one chain; at least one is given."""
+        """All endpoints are of one chain; at least one is given.
+
+        `context` comes from `channel.tls_context(section, server=False)` or is a node's `peers.client_context`; `name`
+        is the common name of its certificate; `first` (modulo their number) the endpoint to begin with, else any.
+        """
         chains = sorted({endpoint.chain for endpoint in endpoints})
         if len(chains) != 1:
             raise ValueError(f"endpoints of chains {chains}: exactly one chain is meant")
@@ -43,7 +53,7 @@ class Remote:
         self._context = context
         self._hello = (name, network)
         self._log = log
-        self._next = random.randrange(len(self._endpoints))  # not all followers on the same validator
+        self._next = random.randrange(len(self._endpoints)) if first is None else first
         self._channel: Channel | None = None
         self._lock = asyncio.Lock()
 

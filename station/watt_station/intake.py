@@ -1,0 +1,116 @@
+"""What arrives from households by MQTT: transactions and questions.
+
+Every station of the area receives every transaction of the area, so one dead station delays no household. A message
+is judged in this order: topic, size, form, signature (in the verification threads), pool; whatever ends the way is
+counted, and where the household can do something about it, it is told.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from watt_chain.codec import DecodeError
+from watt_chain.transaction import decode_transaction
+from watt_node.log import Log
+from watt_wire import topics
+from watt_wire.errors import DecodeError as TopicError
+
+from watt_station.replies import Replies
+
+TX_BYTES_MAX = 64 * 1024
+"""A household's transaction; the largest, a sealed bid over a day of slots, has under 2 KiB."""
+QUERY_BYTES_MAX = 8 * 1024
+IN_WORK_MAX = 1024
+"""Transactions between arrival and answer; a station handles them in about a second."""
+SILENT = ("duplicate", "busy", "starting", "stopping", "pool-full", "signer-full")
+"""Not the household's fault and over by itself: it sends again anyway, an answer would only add to the load."""
+
+Answer = Callable[[str, bytes], None]
+
+
+class Submits(Protocol):
+    """What the intake needs of the node."""
+
+    async def submit(self, tx: bytes, shared: bool = False) -> str:
+        """Verify and pool a transaction: "" or the reason. Shared: every station hears it by itself."""
+
+
+class Intake:
+    """Takes messages off the broker's hands; `handle` returns at once."""
+
+    def __init__(self, node: Submits, area: str, index: int, replies: Replies, log: Log) -> None:
+        self._node = node
+        self._area = area
+        self._index = index
+        self._replies = replies
+        self._log = log
+        self._in_work: set[asyncio.Task[None]] = set()
+        self.counters: dict[str, int] = {}
+
+    def filters(self) -> list[str]:
+        """Topics to subscribe to."""
+        return [topics.area_tx_filter(self._area), topics.area_query_filter(self._area, self._index)]
+
+    def handle(self, topic: str, payload: bytes) -> None:
+        """One message; runs on the event loop."""
+        try:
+            if "/tx/" in topic:
+                area, gateway = topics.parse_area_tx(topic)
+                wanted, limit = area == self._area, TX_BYTES_MAX
+                answer: Answer = self._transaction
+            else:
+                area, node, gateway = topics.parse_area_query(topic)
+                wanted, limit = (area, node) == (self._area, self._index), QUERY_BYTES_MAX
+                answer = self._query
+        except TopicError:
+            self._count("topic")
+            return
+        if not wanted:
+            self._count("topic")
+        elif len(payload) > limit:
+            self._count("size")
+        elif len(self._in_work) >= IN_WORK_MAX:
+            self._count("busy")
+        else:
+            answer(gateway, payload)
+
+    async def stop(self) -> None:
+        """Drop what is in work: nothing of it was answered."""
+        for task in list(self._in_work):
+            task.cancel()
+        await asyncio.gather(*self._in_work, return_exceptions=True)
+
+    def _transaction(self, gateway: str, tx: bytes) -> None:
+        self._spawn(self._submit(gateway, tx))
+
+    async def _submit(self, gateway: str, tx: bytes) -> None:
+        try:
+            decoded = decode_transaction(tx)
+        except DecodeError:
+            self._count("undecodable")
+            return
+        # Before the submission: the block may be final before `submit` returns.
+        self._replies.expect(decoded.txid, decoded.signer_id, gateway)
+        reason = await self._node.submit(tx, shared=True)
+        self._count(reason or "taken")
+        if reason == "final":
+            self._replies.receipt(decoded.txid, gateway)
+        elif reason and reason not in SILENT:
+            self._replies.forget(decoded.txid)
+            self._replies.refused(decoded.txid, reason, gateway)
+
+    def _query(self, gateway: str, payload: bytes) -> None:
+        self._count(self._replies.query(payload, gateway) or "query")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._in_work.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._in_work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error  # a fault of ours: the loop's handler stops the daemon
+
+    def _count(self, what: str) -> None:
+        self.counters[what] = self.counters.get(what, 0) + 1

@@ -1,0 +1,165 @@
+"""What a station tells the households of its area by MQTT. Every answer is a msgpack array with its name first:
+
+    ["receipt", txid, ReceiptProof bytes]   on the reply topic; by the station that serves the user when the block is
+                                            final, by any station when the same transaction is seen again later
+    ["refused", txid, reason]               on the reply topic; the transaction cannot be taken as it is
+    ["state", nonce, StateProof bytes]      on the reply topic; answer to ["state", nonce, [keys]]; empty bytes before
+                                            the first block
+    ["event", StateProof bytes]             on the notice topic; an event's state changed
+
+Nothing in them has to be believed: a light client checks the proofs. "refused" has no proof and decides nothing: a
+gateway must not drop a transaction on the ground of it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+from watt_chain import codec
+from watt_chain.codec import DecodeError
+from watt_chain.contract.objects import Account, Signer, account_key, signer_key
+from watt_chain.ledger import AppliedBlock
+from watt_chain.state import StateReader
+from watt_wire import topics
+
+EXPECTED_MAX = 20_000
+"""Transactions whose gateway is remembered until they are final: as many as the pool holds."""
+GATEWAYS_MAX = 10_000
+"""Signers whose gateway is remembered: an area has some hundreds."""
+QUERY_KEYS_MAX = 32
+KEY_BYTES_MAX = 96
+NONCE_BYTES_MAX = 32
+NOTICED_EVENTS = 2
+"""The newest events repeated to gateways that come late: the present one and the one before."""
+
+Publish = Callable[[str, bytes], bool]
+
+
+class Proofs(Protocol):
+    """What replies need of the node."""
+
+    def receipt_proof(self, txid: bytes) -> bytes | None:
+        """Encoded ReceiptProof."""
+
+    def state_proof(self, keys: Sequence[bytes]) -> bytes | None:
+        """Encoded StateProof."""
+
+
+class Query(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """["state", nonce, [keys]]: the nonce is the asker's and comes back, so that it can tell answers apart."""
+
+    name: str
+    nonce: bytes | int
+    keys: list[bytes]
+
+
+class Replies:
+    """Makes and publishes the answers."""
+
+    def __init__(self, node: Proofs, state: StateReader, area: str, index: int, publish: Publish) -> None:
+        self._node = node
+        self._state = state
+        self._area = area
+        self._index = index
+        self._publish = publish
+        self._expected: dict[bytes, str] = {}
+        self._gateways: dict[bytes, str] = {}
+        self._events: dict[bytes, bytes] = {}
+        self.counters = {"receipts": 0, "refused": 0, "answers": 0, "notices": 0}
+
+    def expect(self, txid: bytes, signer_id: bytes, gateway: str) -> None:
+        """Remember where the receipt of a transaction is wanted."""
+        _remember(self._expected, txid, gateway, EXPECTED_MAX)
+        _remember(self._gateways, signer_id, gateway, GATEWAYS_MAX)
+
+    def forget(self, txid: bytes) -> None:
+        """The transaction will not become final."""
+        self._expected.pop(txid, None)
+
+    def receipt(self, txid: bytes, gateway: str) -> None:
+        """Publish the receipt of a final transaction, if it is recent enough to prove."""
+        proof = self._node.receipt_proof(txid)
+        if proof is not None and self._reply(gateway, ["receipt", txid, proof]):
+            self.counters["receipts"] += 1
+
+    def refused(self, txid: bytes, reason: str, gateway: str) -> None:
+        """Tell why a transaction cannot be taken."""
+        if self._reply(gateway, ["refused", txid, reason]):
+            self.counters["refused"] += 1
+
+    def query(self, payload: bytes, gateway: str) -> str:
+        """Answer a question; "" or why it gets no answer."""
+        try:
+            query = msgspec.msgpack.decode(payload, type=Query)
+        except msgspec.MsgspecError:
+            return "query-form"
+        if query.name != "state" or (isinstance(query.nonce, bytes) and len(query.nonce) > NONCE_BYTES_MAX):
+            return "query-form"
+        if len(query.keys) > QUERY_KEYS_MAX or any(len(key) > KEY_BYTES_MAX for key in query.keys):
+            return "query-size"
+        if self._reply(gateway, ["state", query.nonce, self._node.state_proof(query.keys) or b""]):
+            self.counters["answers"] += 1
+        return ""
+
+    def committed(self, applied: AppliedBlock) -> None:
+        """A block is final: receipts for the users served here, and a notice when an event moved."""
+        for tx in applied.transactions:
+            asked = self._expected.pop(tx.txid, None)
+            if self._serving_node(tx.signer_id) != self._index:
+                continue
+            gateway = asked or self._gateways.get(tx.signer_id)
+            if gateway is not None:
+                self.receipt(tx.txid, gateway)
+        moved = self._moved_events()
+        if moved and applied.header.proposer == self._index:
+            self._notice(moved)
+
+    def remember_events(self) -> None:
+        """Take the present events as known (after a replay)."""
+        self._moved_events()
+
+    def repeat_notice(self) -> None:
+        """Publish the newest events once more, for gateways that came late."""
+        newest = list(self._events)[-NOTICED_EVENTS:]
+        if newest:
+            self._notice(newest)
+
+    def _moved_events(self) -> list[bytes]:
+        moved: list[bytes] = []
+        for key in self._state.keys(b"event/"):
+            value = self._state.get(key)
+            if value is not None and self._events.get(key) != value:
+                self._events[key] = value
+                moved.append(key)
+        return moved
+
+    def _notice(self, keys: list[bytes]) -> None:
+        for key in keys:
+            proof = self._node.state_proof([key])
+            if proof is not None and self._publish(
+                topics.area_notice(self._area), msgspec.msgpack.encode(["event", proof])
+            ):
+                self.counters["notices"] += 1
+
+    def _serving_node(self, signer_id: bytes) -> int | None:
+        """Index of the station that serves the user behind a key; None for keys that are no user's."""
+        try:
+            raw = self._state.get(signer_key(signer_id))
+            if raw is None:
+                return None
+            raw = self._state.get(account_key(codec.decode(raw, Signer).account))
+            account = None if raw is None else codec.decode(raw, Account)
+        except DecodeError:
+            return None
+        return None if account is None or account.role != "user" else account.node
+
+    def _reply(self, gateway: str, answer: list[object]) -> bool:
+        return self._publish(topics.area_reply(self._area, gateway), msgspec.msgpack.encode(answer))
+
+
+def _remember(known: dict[bytes, str], key: bytes, gateway: str, most: int) -> None:
+    """Insert at the end, drop the oldest beyond `most`."""
+    known.pop(key, None)
+    known[key] = gateway
+    if len(known) > most:
+        del known[next(iter(known))]
