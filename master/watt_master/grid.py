@@ -14,8 +14,8 @@ from watt_master.config import EventFile
 from watt_master.desk import Wish
 from watt_master.view import MAIN, View
 
-REPORTED = ("metered", "closed", "refused", "left-out")
-"Reports of an area after which the main chain waits for no energy of it."
+AWAITED = ("sliced", "matched")
+"Reports of an area whose metering is still to come."
 
 
 class Grid:
@@ -27,14 +27,14 @@ class Grid:
         self._file = event
         self._spec = None if event is None else event.spec()
         self.missed = False
-        "The announcement could not be made before the event was to open."
+        "The announcement could not be made while bids could still be taken."
 
     def due(self, view: View, now_s: int) -> list[Wish]:
         """Transactions that are due at `now_s` (protocol seconds), main chain first, areas ascending."""
         wishes = self._announcement(view, now_s)
         for number in view.numbers(MAIN):
             main = view.main_event(number)
-            if main is not None and _priced(main):
+            if main is not None and _to_price(main, now_s):
                 stage = ",".join(report.state for report in main.areas)
                 wishes.append(Wish(MAIN, "SettlementAmount", f"event {number}", EventCall(number), stage))
         for chain in view.areas():
@@ -50,7 +50,7 @@ class Grid:
         number = self._file.event
         if now_s < self._file.announce_s or view.main_event(number) is not None:
             return []
-        if now_s >= self._spec.open_s or view.last_event(MAIN) >= number:
+        if now_s >= self._spec.commit_close_s or view.last_event(MAIN) >= number:
             self.missed = True  # the contract would refuse it; a person must set a new number and new instants
             return []
         stage = f"open {view.numbers(MAIN)} last {view.last_event(MAIN)}"
@@ -62,10 +62,15 @@ class Grid:
         return {"event": number, "announcement_missed": self.missed}
 
 
-def _priced(main: MainEvent) -> bool:
-    """Whether every area of a matched event has reported and at least one has energy to price."""
-    states = [report.state for report in main.areas]
-    return main.state is State.MATCHED and all(state in REPORTED for state in states) and "metered" in states
+def _to_price(main: MainEvent, now_s: int) -> bool:
+    """Whether a matched event waits for the lower level's price.
+
+    As the contract has it: when every area has reported its metering, or half the time for it is over.
+    """
+    spec = main.spec
+    last_call_s = (spec.meter_close_s + spec.settle_by_s) // 2
+    awaited = any(report.state in AWAITED for report in main.areas)
+    return main.state is State.MATCHED and (not awaited or now_s >= last_call_s)
 
 
 def _after_settlement(chain: int, event: AreaEvent) -> Wish:
