@@ -1,7 +1,7 @@
 """Points() and the close of an event: response strength of the serving nodes, points for users, result root.
 
 Source: paper section 3.3 (response strength, points); model.md rows F3 to F5, F15 to F17, K9; U1, U12.  Points issued
-in an event do not depend on how many blocks the event took: the amount is a figure of the rule set, the pool only caps it.
+in an event do not depend on how many blocks it took: the amount is a figure of the rule set, the pool only caps it.
 """
 
 from typing import Final

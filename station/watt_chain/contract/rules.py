@@ -118,6 +118,8 @@ def check_rule_set(rules: RuleSet) -> str:
         return "rule-range"
     if rules.beta_ppm > 10 * PPM or rules.sigma_max_ppm > 10 * PPM or rules.price_top_ppm > 10 * PPM:
         return "rule-range"
+    if rules.version >= 2**31:  # a header carries it in 32 bits
+        return "rule-range"
     if rules.version < 1 or rules.credit_cap < 1 or rules.full_weight_wh < 1 or rules.price_cap_u_per_wh < 1:
         return "rule-zero"
     if not rules.credit_bar <= rules.warn_below <= rules.credit_cap or rules.credit_start > rules.credit_cap:
