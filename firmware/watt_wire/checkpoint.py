@@ -210,7 +210,7 @@ def frame_hash(frame: bytes) -> bytes:
 
 
 def problem(checkpoint: Checkpoint) -> str:
-    """Return "" when every field keeps its limits (WIRE.md 4.2), else what is wrong with the first that does not."""
+    """Return "" when every field keeps its limits (WIRE.md section 4), else what is wrong first."""
     text = (
         integer_problem("suite", checkpoint.suite, SUITE_P256_SHA256, SUITE_P256_SHA256)
         or bytes_problem("plug_id", checkpoint.plug_id, ID_SIZE)
@@ -218,7 +218,7 @@ def problem(checkpoint: Checkpoint) -> str:
         or integer_problem("counter", checkpoint.counter, 1, U32_MAX)
         or bytes_problem("previous", checkpoint.previous, HASH_SIZE)
         or bytes_problem("merkle_root", checkpoint.merkle_root, HASH_SIZE)
-        or integer_problem("first_sequence", checkpoint.first_sequence, 0, U32_MAX - COUNT_MAX)
+        or integer_problem("first_sequence", checkpoint.first_sequence, 1, U32_MAX - COUNT_MAX)
         or integer_problem("count", checkpoint.count, 0, COUNT_MAX)
         or integer_problem("time_s", checkpoint.time_s, 0, U32_MAX)
         or quality_problem(checkpoint.time_quality)

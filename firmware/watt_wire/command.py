@@ -218,7 +218,7 @@ def refusal(command: Command, network: bytes, plug_id: bytes, last_counter: int,
 
 
 def problem(command: Command) -> str:
-    """Return "" when every field keeps its limits (WIRE.md 6.2), else what is wrong with the first that does not."""
+    """Return "" when every field keeps its limits (WIRE.md section 6), else what is wrong first."""
     text = (
         integer_problem("suite", command.suite, SUITE_P256_SHA256, SUITE_P256_SHA256)
         or bytes_problem("network", command.network, HASH_SIZE)

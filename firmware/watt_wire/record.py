@@ -173,10 +173,10 @@ def decode(frame: bytes) -> Record:
 
 
 def problem(record: Record) -> str:
-    """Return "" when every field keeps its limits (WIRE.md 3.2), else what is wrong with the first that does not."""
+    """Return "" when every field keeps its limits (WIRE.md section 3), else what is wrong first."""
     text = (
         bytes_problem("plug_id", record.plug_id, ID_SIZE)
-        or integer_problem("sequence", record.sequence, 0, U32_MAX)
+        or integer_problem("sequence", record.sequence, 1, U32_MAX)
         or integer_problem("start_s", record.start_s, 0, U32_MAX - DURATION_S_MAX)
         or integer_problem("duration_s", record.duration_s, 1, DURATION_S_MAX)
         or quality_problem(record.time_quality)

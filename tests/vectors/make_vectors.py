@@ -135,7 +135,7 @@ def record_blocks() -> list[Block]:
     }
     chosen = [
         ("ordinary", record_fields(1)),
-        ("lowest", record_fields(0, lowest)),
+        ("lowest", record_fields(1, lowest)),
         ("highest", record_fields(U32_MAX, highest)),
         ("feeding-in", record_fields(3, feeding)),
     ]

@@ -38,7 +38,7 @@ def test_a_checkpoint_outside_the_limits_is_not_encoded() -> None:
         ("counter", (-1, 0, 1 << 32)),
         ("previous", (bytes(31),)),
         ("merkle_root", (bytes(33),)),
-        ("first_sequence", (-1, (1 << 32) - 192)),
+        ("first_sequence", (-1, 0, (1 << 32) - 192)),
         ("count", (-1, 193, 65536)),
         ("time_s", (-1, 1 << 32)),
         ("time_quality", (0, 0x41)),
@@ -67,7 +67,12 @@ def test_a_checkpoint_of_any_other_length_version_or_suite_is_refused() -> None:
     for call in (checkpoint.decode, checkpoint.body_of, checkpoint.signature_of, checkpoint.frame_hash):
         for bad in (b"", frame[:-1], frame[: checkpoint.BODY_SIZE], frame + b"\x00", None):
             raises(DecodeError, call, bad)
-    raises(DecodeError, checkpoint.decode, flipped(frame, 0, 3))
-    raises(DecodeError, checkpoint.decode, flipped(frame, 1, 3))
+    for position, reason in ((0, "checkpoint-version"), (1, "checkpoint-suite")):
+        try:
+            checkpoint.decode(flipped(frame, position, 3))
+        except DecodeError as error:
+            assert error.reason == reason
+        else:
+            raise AssertionError(reason)
     raises(EncodeError, checkpoint.seal, frame, frame[:64])
     raises(EncodeError, checkpoint.seal, frame[: checkpoint.BODY_SIZE], frame[:63])

@@ -101,6 +101,50 @@ def test_a_key_that_is_no_point_is_refused() -> None:
         assert not p256.verify(bad, message, signature)
 
 
+def test_a_coordinate_has_one_spelling() -> None:
+    for x in range(100):
+        square = (x * x * x - 3 * x + p256.B) % p256.P
+        y = pow(square, (p256.P + 1) // 4, p256.P)
+        if y * y % p256.P == square:
+            break
+    tail = y.to_bytes(32, "big")
+    assert p256.is_public_key(x.to_bytes(32, "big") + tail)
+    assert not p256.is_public_key((x + p256.P).to_bytes(32, "big") + tail)
+
+
+def test_sums_that_meet_equal_and_opposite_points_come_out_right() -> None:
+    for secret in (1, 2, 3):
+        public = p256.public_key(secret.to_bytes(32, "big"))
+        qx, qy = int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big")
+        for u1, u2 in (
+            (0, 1),
+            (1, 0),
+            (1, 1),
+            (2, 1),
+            (3, 1),
+            (6, 2),
+            (p256.N - 1, 1),
+            (1, p256.N - 1),
+            (p256.N - 2, 1),
+        ):
+            total = (u1 + u2 * secret) % p256.N
+            point = p256._multiply_two(u1, u2, qx, qy)
+            assert (point[2] == 0) == (total == 0)
+            if total:
+                x, y = p256._affine(point)
+                assert x.to_bytes(32, "big") + y.to_bytes(32, "big") == p256.public_key(total.to_bytes(32, "big"))
+
+
+def test_a_signature_whose_sum_is_the_point_at_infinity_is_refused() -> None:
+    """Who knows the private key can make one; some verifiers raise or accept."""
+    digest = 0xBA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD  # SHA-256 of "abc", FIPS 180 example
+    for secret in (1, 77):
+        r = (p256.N - digest) * p256._inverse(secret, p256.N) % p256.N
+        public = p256.public_key(secret.to_bytes(32, "big"))
+        for s in (1, 2, p256.HALF_N):
+            assert not p256.verify(public, b"abc", r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+
+
 def test_a_private_key_outside_one_to_n_minus_one_is_refused() -> None:
     for bad in (bytes(32), ORDER, b"\xff" * 32, b"", bytes(31) + b"\x01\x00", b"\x01"):
         raises(EncodeError, p256.sign, bad, b"m")

@@ -31,7 +31,7 @@ def test_a_frame_of_any_other_length_is_refused() -> None:
 def test_a_value_outside_its_limits_is_not_encoded_instead_of_wrapping() -> None:
     u32 = 1 << 32
     outside = (
-        ("sequence", (-1, u32)),
+        ("sequence", (-1, 0, u32)),
         ("start_s", (-1, u32 - 900, u32)),
         ("duration_s", (-1, 0, 901, 65536)),
         ("time_quality", (0, 0x54, 256 + 0x53)),

@@ -50,7 +50,7 @@ def test_a_failure_a_broken_import_and_an_early_exit_are_counted(
     folder = tmp_path / "tests" / "wire"
     folder.mkdir(parents=True)
     (folder / "portable_mixed.py").write_text(
-        "def test_good():\n    assert True\ndef test_bad():\n    assert False, 'seen'\ndef helper():\n    raise OSError\n"
+        "def test_good():\n    assert True\ndef test_bad():\n    assert False, 'seen'\ndef helper():\n    1 / 0\n"
     )
     (folder / "portable_broken.py").write_text("import no_such_module\n")
     (folder / "portable_exit.py").write_text("import sys\ndef test_leaves():\n    sys.exit(0)\n")

@@ -11,7 +11,6 @@ from watt_wire import batch, checkpoint, command, merkle, p256, record, topics
 from watt_wire.errors import DecodeError
 from watt_wire.fields import REGISTER_MWH_MAX, TIME_QUALITIES, U32_MAX
 
-EMPTY_ROOT = merkle.root([])
 u32 = st.integers(0, U32_MAX)
 register = st.integers(0, REGISTER_MWH_MAX)
 ids = st.binary(min_size=8, max_size=8)
@@ -26,7 +25,7 @@ records = st.builds(
     lambda head, v, i, p, tail: record.Record(*head, *v, *i, *p, *tail),
     st.tuples(
         ids,
-        u32,
+        st.integers(1, U32_MAX),
         st.integers(0, U32_MAX - 900),
         st.integers(1, 900),
         st.sampled_from(TIME_QUALITIES),
@@ -46,7 +45,7 @@ checkpoints = st.builds(
     st.integers(1, U32_MAX),
     hashes,
     hashes,
-    st.integers(0, U32_MAX - checkpoint.COUNT_MAX),
+    st.integers(1, U32_MAX - checkpoint.COUNT_MAX),
     st.integers(1, checkpoint.COUNT_MAX),
     u32,
     st.sampled_from(TIME_QUALITIES),
@@ -116,6 +115,16 @@ def test_verification_of_noise_is_false_and_raises_nothing(public: bytes, messag
     for key in (public, (public + bytes(64))[:64], p256.public_key(bytes(31) + b"\x05")):
         for candidate in (signature, (signature + bytes(64))[:64]):
             assert not p256.verify(key, message, candidate)
+
+
+def test_a_key_that_is_no_point_never_reaches_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point of another curve would run through the same formulas, which do not use the curve's constant."""
+    public = p256.public_key(bytes(31) + b"\x05")
+    signature = p256.sign(bytes(31) + b"\x05", b"m")
+    monkeypatch.delattr(p256, "_multiply_two")
+    assert not p256.verify(public[:63] + bytes([public[63] ^ 1]), b"m", signature)
+    with pytest.raises(NameError):
+        p256.verify(public, b"m", signature)
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=8), max_size=9))
