@@ -229,4 +229,6 @@ def _why(error: Exception) -> str:
         return "certificate"
     if isinstance(error, ssl.SSLError):
         return "tls"
+    if isinstance(error, ConnectionError):
+        return "closed"
     return (getattr(error, "strerror", None) or "unreachable").lower().replace(" ", "-")

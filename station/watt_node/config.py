@@ -256,7 +256,8 @@ def _int_fits(value: int, info: inspect.IntType) -> bool:
 
 
 def _str_fits(value: str, info: inspect.StrType) -> bool:
-    if info.pattern is not None and re.search(info.pattern, value) is None:
+    # A pattern's `$` also matches before a final newline, which no value here may have.
+    if info.pattern is not None and (re.search(info.pattern, value) is None or "\n" in value):
         return False
     return _length_fits(len(value), info.min_length, info.max_length)
 

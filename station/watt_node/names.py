@@ -2,7 +2,7 @@
 
 import re
 
-_NAME = re.compile(r"^(?:main|area([1-9][0-9]{0,4}))-node(0|[1-9][0-9]?)$")
+_NAME = re.compile(r"(?:main|area([1-9][0-9]{0,4}))-node(0|[1-9][0-9]?)")
 
 
 def node_name(chain: int, index: int) -> str:
@@ -17,7 +17,7 @@ def chain_name(chain: int) -> str:
 
 def parse_node_name(name: str) -> tuple[int, int] | None:
     """(chain, index) of a node name, None when it is not one."""
-    found = _NAME.match(name)
+    found = _NAME.fullmatch(name)
     if found is None:
         return None
     return int(found[1] or 0), int(found[2])

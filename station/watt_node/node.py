@@ -424,15 +424,14 @@ class _Outbox:
 
 
 class _ProtocolTime:
-    """Protocol time at a reading of the monotonic clock, never falling.
+    """Protocol time at any reading of the monotonic clock, also one to come (the replica asks for bounds).
 
-    The difference between the machine's date and its monotonic clock is taken afresh now and then, so that a corrected
-    date arrives; a date set back makes time stand still until it is reached again.
+    The difference between the machine's date and its monotonic clock is taken afresh once a second, so that a
+    corrected date arrives. A date set back is no harm: the ledger never lets a block's time fall.
     """
 
     def __init__(self, clock: ProtocolClock) -> None:
         self._clock = clock
-        self._last_s = 0
         self._offset_ms = 0
         self.refresh()
 
@@ -441,8 +440,7 @@ class _ProtocolTime:
         self._offset_ms = machine_ms() - monotonic_ms()
 
     def __call__(self, now_ms: int) -> int:
-        self._last_s = max(self._last_s, self._clock.at(now_ms + self._offset_ms))
-        return self._last_s
+        return self._clock.at(now_ms + self._offset_ms)
 
 
 def _check_membership(genesis: Genesis, settings: NodeSettings, key: PrivateKey) -> tuple[Validator, ...]:
