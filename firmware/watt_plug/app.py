@@ -16,6 +16,8 @@ It obeys no command yet: the only topic it subscribes to is its own acknowledgem
 
 import hashlib
 
+from watt_wire import batch, checkpoint, merkle, record, topics
+
 from watt_plug import mqtt
 from watt_plug.interval import Interval
 from watt_plug.journal import OPEN_RECORDS_MAX, Journal
@@ -24,7 +26,6 @@ from watt_plug.outbox import Outbox
 from watt_plug.register import OVERLOAD_PPM, STEP_COUNTED, STEP_DISCONTINUITY, Register
 from watt_plug.signer import Signer
 from watt_plug.storage import Storage
-from watt_wire import batch, checkpoint, merkle, record, topics
 
 CLOCK_STEP_S = 120
 "A tick this far from the one before is a clock that was set (or a plug that hung): signed, not smoothed over."

@@ -12,8 +12,9 @@ everything the plug has sent out was saved before it was sent.
 
 import hashlib
 
-from watt_plug.storage import Storage
 from watt_wire import checkpoint, record
+
+from watt_plug.storage import Storage
 
 MAGIC = b"WPJ1"
 NAMES = ("journal0", "journal1")

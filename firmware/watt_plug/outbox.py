@@ -4,9 +4,10 @@ An entry leaves only when the gateway names its counter and its frame hash: the 
 gateway's word that it stored the batch.
 """
 
-from watt_plug.storage import Storage
 from watt_wire import batch, checkpoint
 from watt_wire.errors import DecodeError
+
+from watt_plug.storage import Storage
 
 PENDING_MAX = 192
 "Two days of quarter-hour batches of 1.8 KiB: 350 KiB of a 2 MiB flash. When full, the oldest gives way."

@@ -4,7 +4,7 @@
                    U <hex>                  bytes of the metering chip
                    T <unix s> [<timer s>]   it is this time; the first one starts the plug
                    O | X                    the transport to the broker opened | closed
-                   N <hex>                  bytes from the broker
+                   N <hex>                  bytes from the broker, at most 512 a line
                    Q                        stop
     plug to host   R <unix s> <counter> <unacknowledged>   ready for the next tick; after C: the time to resume from
                    N <hex>                  bytes for the broker
@@ -22,9 +22,6 @@ from watt_plug import release
 from watt_plug.app import Config, Plug
 from watt_plug.signer import SoftwareSigner
 from watt_plug.storage import DirectoryStorage, MemoryStorage, Storage
-
-LINE_MAX = 40000
-"Characters of one line: an MQTT packet of 16 KiB in hexadecimal, and some."
 
 
 def build(settings: dict[str, object], storage: "Storage | None" = None) -> Plug:
@@ -109,7 +106,7 @@ def run_stdio() -> None:
     """Serve the pipe on standard input and output until Q or the end of the input."""
     pipe = Pipe()
     while not pipe.stopped:
-        line = sys.stdin.readline(LINE_MAX)
+        line = sys.stdin.readline()
         if not line:
             return
         lines = pipe.handle(line.rstrip("\r\n"))
