@@ -422,3 +422,24 @@ class Store:
 def checkpoint_label(plug: bytes, counter: int) -> str:
     """The purpose "this checkpoint of this plug is on chain"."""
     return f"checkpoint/{plug.hex()}/{counter}"
+
+
+def read_final_batches(folder: Path) -> list[tuple[bytes, list[bytes]]]:
+    """Every stored checkpoint frame with its record frames, in (plug, counter) order, read-only (export).
+
+    `folder` is the household's; an absent database gives []. Raises StoreError when it cannot be read.
+    """
+    path = folder / "gateway.sqlite"
+    if not path.exists():
+        return []
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+        rows = db.execute("SELECT frame, records, record_count FROM batches ORDER BY plug, counter").fetchall()
+        db.close()
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: cannot read the store: {error}") from None
+    found = []
+    for frame, records, count in rows:
+        size = len(records) // count if count else 0
+        found.append((frame, [records[at * size : (at + 1) * size] for at in range(count)]))
+    return found
