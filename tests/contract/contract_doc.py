@@ -1,0 +1,151 @@
+"""Renders the tables of station/CONTRACT.md from the code, between its `<!-- begin: NAME -->` and `<!-- end -->` lines.
+
+`python tests/contract/contract_doc.py` rewrites the document; a test compares, so the document cannot lie.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from pathlib import Path
+
+import msgspec
+from watt_chain.contract import access, event, kinds, market, objects, orders, rules
+from watt_chain.contract import main as main_chain
+
+DOCUMENT = Path(__file__).parents[2] / "station" / "CONTRACT.md"
+BLOCK = re.compile(r"(<!-- begin: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.S)
+
+OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
+    "account/<id8>": ("both", objects.Account, "a registered party"),
+    "signer/<id8 of a key>": ("both", objects.Signer, "which account a key signs for; to_height 0 = still"),
+    "office/<role>": ("both", access.Office, "holder of grid, aggregator, regulator"),
+    "validators/<chain>": ("both", objects.Validators, "own chain and 0 in an area; every chain on the main chain"),
+    "rules": ("both", objects.RulesIndex, "active version, pending ones"),
+    "rules/<version>": ("both", rules.RuleSet, "a rule set"),
+    "open": ("both", objects.OpenEvents, "events that are not over"),
+    "user/<id8>": ("area", objects.User, "metering point"),
+    "plug/<id8>": ("area", objects.Plug, "plug and its last checkpoint"),
+    "inbox": ("area", objects.InboxCursor, "last consumed message of the main chain"),
+    "supply": ("area", objects.Supply, "money in and out"),
+    "pool": ("area", objects.Pool, "points held by the grid"),
+    "event/<n> (area)": ("area", objects.AreaEvent, "an area's child of an event"),
+    "sealed/<n>/<id8>": ("area", objects.Sealed, "a sealed bid"),
+    "book/<n>": ("area", market.Book, "the qualified bids"),
+    "pair/<n>/<k>": ("area", objects.Pair, "a matched pair"),
+    "register/<n>/<id8>": ("area", objects.EventMeter, "registers at slot boundaries"),
+    "result/<n>": ("area", objects.Result, "users with a row, result root"),
+    "result/<n>/<id8>": ("area", objects.ResultRow, "what the event did to one user"),
+    "rp/<id8>": ("area", objects.Incentive, "incentive price of the later period"),
+    "strength/<node>": ("area", objects.Strength, "response strength of a serving node"),
+    "areas": ("main", main_chain.Areas, "chain numbers"),
+    "anchor/<chain>": ("main", objects.AnchorState, "last block taken in"),
+    "event/<n> (main)": ("main", objects.MainEvent, "the event"),
+    "book/<n>/<chain>": ("main", market.Book, "an area's book"),
+}
+"Key -> (chain, structure, meaning)."
+
+PARTS: tuple[type[msgspec.Struct], ...] = (
+    event.EventSpec,
+    event.Unit,
+    market.Offer,
+    market.Bid,
+    market.Assignment,
+    market.Slice,
+    market.Solution,
+    objects.PlugRegisters,
+    objects.AreaReport,
+    kinds.EnrolPlug,
+    kinds.InboxEntry,
+)
+"Structures inside others."
+
+UP = (kinds.BookClosed, kinds.Matched, kinds.MatchRefused, kinds.Metered, kinds.EventClosed)
+DOWN = {
+    "RuleSet": kinds.RuleSetActive,
+    "Initial": kinds.Announced,
+    "Match": kinds.AreaMatch,
+    "Prices": kinds.Prices,
+    "Abort": kinds.Abort,
+}
+
+
+def fields(kind: type[msgspec.Struct]) -> str:
+    """Field names with short type names, in order."""
+    hints = typing.get_type_hints(kind)
+    return ", ".join(f"{name}: {_type(hints[name])}" for name in kind.__struct_fields__)
+
+
+def _type(hint: object) -> str:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _type(args[0])
+    if origin is typing.Literal:
+        return "str"
+    if origin is list:
+        return f"[{_type(args[0])}]"
+    if origin is tuple:
+        return "(" + ", ".join(_type(arg) for arg in args) + ")"
+    return str(getattr(hint, "__name__", hint))
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def render(name: str) -> str:
+    """The text of one block."""
+    if name == "objects":
+        rows = [(f"`{k}`", c, meaning, f"`[{fields(kind)}]`") for k, (c, kind, meaning) in OBJECTS.items()]
+        return table(("key", "chain", "what", "fields in order"), rows)
+    if name == "parts":
+        return table(("structure", "fields in order"), [(part.__name__, f"`[{fields(part)}]`") for part in PARTS])
+    if name == "messages":
+        up = [("up", kind.__name__, f"`[{fields(kind)}]`") for kind in UP]
+        down = [("down", label, f"`[{fields(kind)}]`") for label, kind in DOWN.items()]
+        return table(("way", "kind", "body"), [*down, *up])
+    if name in ("kinds-area", "kinds-main"):
+        place = name.removeprefix("kinds-")
+        rows = [
+            (
+                f"`{label}`",
+                " ".join(row.roles),
+                " ".join(row.stages) or "any",
+                f"`[{fields(row.fields)}]`",
+                row.reads,
+                row.writes,
+                " ".join(row.reasons),
+            )
+            for (where, label), row in kinds.TABLE.items()
+            if where == place
+        ]
+        return table(("kind", "signer", "stage", "fields", "reads", "writes", "refused for"), rows)
+    if name == "life-area":
+        return _matrix([*event.TRANSITIONS], [*event.Trigger], event.TRANSITIONS)
+    if name == "life-main":
+        states = [*event.MAIN_TRANSITIONS]
+        return _matrix(states, [*event.MainTrigger], event.MAIN_TRANSITIONS)
+    if name == "life-pair":
+        return _matrix([*orders.PairState], [*orders.PairStep], orders.PAIR_TRANSITIONS)
+    if name == "rule-sets":
+        rows = [
+            (f"`{label}`", str(getattr(rules.RULES_1, label)), str(getattr(rules.RULES_2, label)))
+            for label in rules.RuleSet.__struct_fields__
+        ]
+        return table(("field", "rule set 1", "rule set 2"), rows)
+    raise KeyError(name)
+
+
+def _matrix(states: list[typing.Any], triggers: list[typing.Any], life: typing.Any) -> str:
+    rows = [(str(state), *(str(life[state].get(trigger, "")) for trigger in triggers)) for state in states]
+    return table(("state", *(str(trigger) for trigger in triggers)), rows)
+
+
+def rendered(text: str) -> str:
+    """The document with every block made anew."""
+    return BLOCK.sub(lambda found: found[1] + render(found[2]) + found[4], text)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(rendered(DOCUMENT.read_text()))
