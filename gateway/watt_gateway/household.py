@@ -49,7 +49,7 @@ from watt_gateway.store import NewItem
 SALT_SIZE = 16
 """Bytes of randomness in a sealed bid: nobody can try out likely bids against the commitment."""
 PAIRS_LOOKED_AT_MAX = 2048
-"""Pairs of one event that are searched for our own; eight questions of lightnode.KEYS_MAX keys."""
+"""Pairs of one event that are searched for our own: 64 questions at worst, in a whole area's largest event."""
 REPUBLISH_S = 300
 """Protocol seconds between publications of the plan: a third of a slot, so that a late listener loses little."""
 

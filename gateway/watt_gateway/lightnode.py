@@ -9,6 +9,7 @@ older proofs are refused.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,14 +23,16 @@ from watt_chain.genesis import Genesis
 from watt_chain.light import LightClient, ProofError, ReceiptProof, StateProof
 from watt_wire import topics
 
-QUERY_MS = 2_000
-"""A station answers from memory within milliseconds; two seconds cover a busy one behind a slow line."""
+QUERY_MS = 1_500
+"""A station answers from memory within milliseconds; this covers a busy one behind a slow line."""
 ROUNDS_MAX = 2
 """How often all nodes are asked before a question fails; the caller asks again later."""
 QUERIES_MAX = 32
 """Questions without an answer at a time; more would be a loop of ours."""
-KEYS_MAX = 256
-"""Keys of one question: a proof entry is up to 1 kB, a reply stays below mqtt.MESSAGE_BYTES_MAX."""
+KEYS_MAX = 32
+"""Keys of one question: what a station answers at a time."""
+NONCE_SIZE = 8
+"""Bytes that name a question."""
 REPLY_BYTES_MAX = 256 << 10
 """Bound of one decoded reply (mqtt.MESSAGE_BYTES_MAX)."""
 SIGNATURES_REMEMBERED = 8192
@@ -101,8 +104,7 @@ class LightNode:
         self._topics = [topics.area_query(area, node, gateway) for node in range(nodes)]
         self._publish = publish
         self._query_ms = query_ms
-        self._number = 0
-        self._waiting: dict[int, asyncio.Future[Proven]] = {}
+        self._waiting: dict[bytes, asyncio.Future[Proven]] = {}
         self.height = 0
         "The highest block proven to us."
         self.time_s = 0
@@ -122,8 +124,8 @@ class LightNode:
             raise QueryFailed("busy")
         last = "no-answer"
         for _ in range(ROUNDS_MAX * self._nodes):
-            self._number += 1
-            number = self._number
+            # Random, so that the answer to somebody else under our name (the doctor) is not taken for ours.
+            number = secrets.token_bytes(NONCE_SIZE)
             answer: asyncio.Future[Proven] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
             try:
@@ -136,6 +138,10 @@ class LightNode:
                 last = "stale"
             except TimeoutError:
                 last = "no-answer"
+            except QueryFailed as failure:
+                if failure.reason == "no-broker":
+                    raise
+                last = failure.reason
             finally:
                 self._waiting.pop(number, None)
             self._asked = (self._asked + 1) % self._nodes
@@ -151,7 +157,7 @@ class LightNode:
             self._reject("reply-form")
             return None
         kind, subject, body = parts
-        if kind == "state" and isinstance(subject, int) and isinstance(body, bytes):
+        if kind == "state" and isinstance(subject, bytes) and isinstance(body, bytes):
             self._take_state(subject, body)
             return None
         if kind == "receipt" and isinstance(subject, bytes) and isinstance(body, bytes):
@@ -202,10 +208,13 @@ class LightNode:
         self._saw(header)
         return code, header.height, header.time_s
 
-    def _take_state(self, number: int, encoded: bytes) -> None:
+    def _take_state(self, number: bytes, encoded: bytes) -> None:
         answer = self._waiting.get(number)
         if answer is None or answer.done():
             return  # a late answer of a node that was given up; not an error
+        if not encoded:
+            answer.set_exception(QueryFailed("no-block"))  # the area has no block yet: nothing can be proven
+            return
         proven = self.check_state(encoded)
         if proven is not None:
             answer.set_result(proven)

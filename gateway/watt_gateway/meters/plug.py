@@ -181,11 +181,13 @@ def _against_tip(checkpoint: checkpoints.Checkpoint, records: list[Record], tip:
     """ "" or why the registers and numbers do not continue what is on disk."""
     if tip is None:
         return ""
+    if checkpoint.first_sequence < tip.next_sequence or (not gap and checkpoint.first_sequence > tip.next_sequence):
+        return "sequence"
+    if checkpoint.reason == checkpoints.DISCONTINUITY:
+        return ""  # a register may fall then; the plug has signed it and the contract judges it
     first = records[0] if records else checkpoint
     if first.import_mwh < tip.import_mwh or first.export_mwh < tip.export_mwh:
         return "register-fell"
     if checkpoint.import_mwh < tip.import_mwh or checkpoint.export_mwh < tip.export_mwh:
         return "register-fell"
-    if gap:
-        return "sequence" if checkpoint.first_sequence < tip.next_sequence else ""
-    return "sequence" if checkpoint.first_sequence != tip.next_sequence else ""
+    return ""
