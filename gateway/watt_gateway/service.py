@@ -38,10 +38,9 @@ def load_all(paths: Sequence[Path]) -> list[tuple[Path, GatewayConfig]]:
     folders: dict[Path, Path] = {}
     for path, config in configs:
         folder = Path(os.path.abspath(config.store.path))
-        if config.household.name in names:
-            raise ConfigError(
-                f"{path}: household.name {config.household.name} is in {names[config.household.name]} too"
-            )
+        name = config.household.name
+        if name in names:
+            raise ConfigError(f"{path}: household.name {name} is in {names[name]} too")
         if folder in folders:
             raise ConfigError(f"{path}: store.path {config.store.path} is in {folders[folder]} too")
         names[name] = folders[folder] = path
