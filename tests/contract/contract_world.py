@@ -15,6 +15,7 @@ from watt_chain.block import Certificate, CertifiedBlock, Header, OutMessage, Vo
 from watt_chain.contract import AreaContract, MainContract, kinds
 from watt_chain.contract.bidding import commitment_of
 from watt_chain.contract.event import EventSpec, State, Unit
+from watt_chain.contract.market import Book, Solution
 from watt_chain.contract.objects import (
     Account,
     AreaEvent,
@@ -26,14 +27,17 @@ from watt_chain.contract.objects import (
     Supply,
     account_key,
     event_key,
+    main_book_key,
     pair_key,
     result_row_key,
+    rules_key,
     sealed_key,
 )
 from watt_chain.contract.rules import RULES_1, RULES_2, RuleSet
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, quorum
-from watt_chain.ledger import AppliedBlock, Ledger
-from watt_chain.transaction import make_transaction
+from watt_chain.ledger import AppliedBlock, BlockContext, Ledger
+from watt_chain.state import State as ChainState
+from watt_chain.transaction import decode_transaction, make_transaction
 from watt_market.engine import Market
 from watt_wire import checkpoint as wire
 from watt_wire import merkle
@@ -194,7 +198,7 @@ class World:
         return applied
 
     def tx(self, chain: int, key: crypto.PrivateKey, kind: str, fields: object) -> bytes:
-        nonce = self.ledgers[chain].next_nonce(key.public)
+        nonce = max(1, self.ledgers[chain].next_nonce(key.public))  # negative for a key that may not sign
         return make_transaction(key, self.network, kind, chain, nonce, fields)
 
     def call(self, chain: int, key: crypto.PrivateKey, kind: str, fields: object) -> str:
@@ -202,6 +206,25 @@ class World:
         receipts = self.block(chain, [self.tx(chain, key, kind, fields)]).receipts
         assert len(receipts) == 1
         return receipts[0].code
+
+    def dry(self, chain: int, key: crypto.PrivateKey, kind: str, fields: object) -> tuple[str, dict[bytes, bytes]]:
+        """The outcome of a call in a block of its own that never becomes final, and what execute wrote."""
+        ledger = self.ledgers[chain]
+        tx = decode_transaction(self.tx(chain, key, kind, fields))
+        context = BlockContext(
+            self.network, chain, ledger.head.height + 1, max(self.now_s, ledger.head.time_s), 0, ledger.validators
+        )
+        state = ChainState(ledger._tree, chain)  # an overlay: the ledger's own state is not touched
+        ledger.contract.begin(state, context)
+        if ledger.contract.next_nonce(state, key.public) > 0:
+            ledger.contract.consume_nonce(state, key.public)
+        before = dict(state.overlay.writes)
+        sent = len(state.messages())
+        code = ledger.contract.execute(state, context, tx)
+        if code:
+            assert state.overlay.writes == before, f"{kind} was refused ({code}) and wrote"
+            assert len(state.messages()) == sent
+        return code, {key: value for key, value in state.overlay.writes.items() if before.get(key) != value}
 
     def tick(self, chain: int, time_s: int | None = None) -> None:
         """A block that does nothing but carry the time."""
@@ -347,18 +370,13 @@ class Play:
             assert self.world.call(chain, AGGREGATOR, "Qualify", kinds.EventCall(self.number)) == ""
         self.world.relay_up()
 
-    def solution(self) -> object:
-        from watt_chain.contract.market import Book
-        from watt_chain.contract.objects import main_book_key
-
+    def solution(self) -> Solution:
         state = self.world.ledgers[0].state
         found = [state.get(main_book_key(self.number, chain)) for chain in self.world.areas]
         opened = [codec.decode(book, Book) for book in found if book is not None]
         return self.world.market.clear(opened, self.spec, self.rules())
 
     def rules(self) -> RuleSet:
-        from watt_chain.contract.objects import rules_key
-
         version = self.world.main_event(self.number).rules_version
         return codec.decode(self.world.ledgers[0].state.get(rules_key(version)) or b"", RuleSet)
 
