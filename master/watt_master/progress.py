@@ -18,21 +18,22 @@ def event_status(view: View) -> dict[str, object] | None:
     main = view.main_event(number) if number else None
     if main is None:
         return None
+    children = [(chain, view.area_event(chain, number)) for chain in view.areas()]
     return {
         "number": number,
         "state": str(main.state),
+        "matches": sum(event.pairs for _, event in children if event is not None),
         "reports": {str(report.chain): report.state for report in main.areas},
         "value_u": main.value_u,
         "bound_u": main.bound_u,
         "gap_ppm": gap_ppm(main.value_u, main.bound_u),
         "lambda_u_per_wh": list(main.lambda_u_per_wh),
         "need_wh": list(main.need_wh),
-        "areas": {str(chain): _area(view, chain, main) for chain in view.areas()},
+        "areas": {str(chain): _area(view, chain, main, event) for chain, event in children},
     }
 
 
-def _area(view: View, chain: int, main: MainEvent) -> dict[str, object]:
-    event = view.area_event(chain, main.event)
+def _area(view: View, chain: int, main: MainEvent, event: AreaEvent | None) -> dict[str, object]:
     if event is None:
         return {"state": "UNKNOWN"}
     book = view.book(main.event, chain)

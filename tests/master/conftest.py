@@ -19,8 +19,18 @@ from watt_chain.block import Block, Certificate, CertifiedBlock, VoteSignature, 
 from watt_chain.contract import AreaContract, MainContract, kinds
 from watt_chain.contract.bidding import commitment_of
 from watt_chain.contract.event import State
-from watt_chain.contract.objects import Account, Pair, Result, ResultRow, Sealed, account_key, pair_key, result_key
-from watt_chain.contract.objects import result_row_key, sealed_key
+from watt_chain.contract.objects import (
+    Account,
+    Pair,
+    Result,
+    ResultRow,
+    Sealed,
+    account_key,
+    pair_key,
+    result_key,
+    result_row_key,
+    sealed_key,
+)
 from watt_chain.contract.rules import RULES_1
 from watt_chain.crypto import PrivateKey, id8, sha256
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, network_of, quorum
@@ -82,7 +92,10 @@ def event_file() -> EventFile:
         normal_price_u_per_wh=550,
         compensation_price_u_per_wh=900,
         profile_wh_per_mwh=[60, 60],
-        units=[UnitSection(cost_u_per_wh=800, capacity_wh=[100, 100]), UnitSection(cost_u_per_wh=1500, capacity_wh=[9999, 9999])],
+        units=[
+            UnitSection(cost_u_per_wh=800, capacity_wh=[100, 100]),
+            UnitSection(cost_u_per_wh=1500, capacity_wh=[9999, 9999]),
+        ],
     )
 
 
@@ -235,7 +248,7 @@ class World:
             for certified, _ in self.chains[chain].applied[replica.height :]:
                 assert replica.check(certified) == ""
         self.view = View({0: self.chains[0].ledger, **{chain: one.ledger for chain, one in self.replicas.items()}})
-        self.anchoring = Anchoring(0, NODES)
+        self.anchoring = Anchoring(0, 1)  # the only master: on duty for every area
         self.offices = Offices(
             self.view,
             self.network,
@@ -367,6 +380,11 @@ class World:
         state = self.chains[chain].ledger.state
         accounts = [codec.decode(state.get(name) or b"", Account) for name in state.keys(b"account/")]
         return sum(one.free_u + one.escrow_u + one.bond_u for one in accounts)
+
+    def free_u(self, home: Home) -> int:
+        value = self.chains[home.area].ledger.state.get(account_key(home.id))
+        assert value is not None
+        return codec.decode(value, Account).free_u
 
     def row(self, home: Home) -> ResultRow:
         value = self.chains[home.area].ledger.state.get(result_row_key(1, home.id))

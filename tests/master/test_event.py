@@ -14,7 +14,9 @@ def finish(world: Any, before: Any = None) -> None:
 
 
 @pytest.mark.row("B16", "H24", "J1", "J2", "J4", "J6", "J10", "J11", "J15", "J16", "J17", "J18", "J20", "K1", "K2")
-def test_given_two_areas_when_the_clock_runs_then_the_offices_bring_the_event_from_initial_to_closed(world: Any) -> None:
+def test_given_two_areas_when_the_clock_runs_then_the_offices_bring_the_event_from_initial_to_closed(
+    world: Any,
+) -> None:
     finish(world)
     main = world.view.main_event(1)
     assert main.state is State.CLOSED, (main.state, [(r.chain, r.state, r.reason) for r in main.areas])
@@ -30,3 +32,99 @@ def test_given_two_areas_when_the_clock_runs_then_the_offices_bring_the_event_fr
     assert statuses == {1: "performed", 2: "breached", 3: "performed", 4: "performed"}
     changes = {home.number: world.row(home).credit_after - world.row(home).credit_before for home in world.homes}
     assert changes == {1: 2, 2: -4, 3: 2, 4: 2}
+
+
+def test_given_a_restart_before_every_single_step_then_the_outcome_and_the_number_of_calls_are_the_same(
+    make_world: Any,
+) -> None:
+    plain, restarted = make_world("plain"), make_world("restarted")
+    finish(plain)
+    restarts = 0
+
+    def restart() -> None:
+        nonlocal restarts
+        restarts += 1
+        restarted.boot()
+
+    finish(restarted, restart)
+    assert restarts == END_S // 150
+    for area in (1, 2):
+        assert restarted.root(area) == plain.root(area)
+        for kind in OFFICE_CALLS:
+            assert restarted.calls(kind, area) == [""]
+    assert restarted.calls("Initial", 0) == restarted.calls("Match", 0) == [""]
+    assert restarted.view.main_event(1) == plain.view.main_event(1)
+
+
+def test_given_a_restart_between_submission_and_block_then_the_call_is_made_once(make_world: Any) -> None:
+    world = make_world()
+    submit, boots = world.master_step, 0
+
+    def step_and_crash() -> Any:
+        nonlocal boots
+        sent = submit()
+        if sent and boots < 200:
+            boots += 1
+            world.boot()  # nothing in memory survives; the transactions wait in the pools
+            submit()
+        return sent
+
+    world.master_step = step_and_crash
+    finish(world)
+    assert boots >= 10  # one per stage at least
+    assert world.view.main_event(1).state is State.CLOSED
+    for area in (1, 2):
+        assert all(world.calls(kind, area) == [""] for kind in OFFICE_CALLS)
+        assert world.calls("Enrol", area) == world.calls("Deposit", area) == [""] * 4
+
+
+def test_given_the_master_sleeps_through_a_deadline_then_it_continues_where_the_ledgers_stand(make_world: Any) -> None:
+    """Down from before the reveals close until just before the last moment for a matching."""
+    world = make_world()
+    world.run(world.event.reveal_close_s - 150)
+    step, world.master_step = world.master_step, list
+    world.run(world.event.match_by_s - 150)
+    world.master_step = step
+    world.boot()
+    finish(world)
+    assert world.view.main_event(1).state is State.CLOSED
+
+
+def test_given_no_master_until_the_matching_is_late_then_the_event_is_aborted_and_every_deposit_is_back(
+    make_world: Any,
+) -> None:
+    world = make_world()
+    world.run(world.event.reveal_close_s - 150)
+    step, world.master_step = world.master_step, list
+    world.run(world.event.confirm_close_s)
+    world.master_step = step
+    world.boot()
+    finish(world)
+    assert world.view.main_event(1).state is State.ABORTED
+    for area in (1, 2):
+        assert world.view.area_event(area, 1).state is State.ABORTED
+        assert world.calls("Match", 0) == []
+        for home in world.homes:
+            assert world.free_u(home) == 50_000_000
+
+
+def test_given_an_area_without_any_bid_then_the_event_still_closes_there(make_world: Any) -> None:
+    from_area = make_world("only-one")
+    from_area.homes = [home for home in from_area.homes if home.area == 1]
+    finish(from_area)
+    assert from_area.view.main_event(1).state is State.CLOSED
+    assert from_area.view.area_event(2, 1).pairs == 0
+
+
+def test_given_an_event_when_status_is_asked_then_state_books_matches_and_gap_are_shown(world: Any) -> None:
+    from watt_master.progress import event_status
+
+    assert event_status(world.view) is None
+    finish(world)
+    status = event_status(world.view)
+    assert status is not None
+    assert status["state"] == "CLOSED"
+    assert status["matches"] == sum(world.view.area_event(area, 1).pairs for area in (1, 2)) > 0
+    assert status["areas"]["1"]["offers"] == 2 and status["areas"]["1"]["bids"] == 2
+    assert 0 <= status["gap_ppm"] <= 50_000
+    assert status["areas"]["1"]["users"] == {"breached": 1, "performed": 3}
