@@ -484,6 +484,8 @@ class Agreement:
             return
         block = Block(required.header, list(message.transactions))
         header = codec.decode(required.header, Header, blocks.HEADER_SIZE_MAX)
+        if len(block.transactions) != header.tx_count:
+            return  # a late answer to an earlier question for a part of it
         if blocks.transactions_root(block.transactions) != header.tx_root or self._app.check(block) is not None:
             self._desk.reject("bodies-root", message.sender)
             return

@@ -11,7 +11,18 @@ from watt_chain.pbft.messages import Prepared, ViewChange
 class Proposal:
     """A block on its way: the header and digests are here, the transactions may still be missing."""
 
-    __slots__ = ("bodies", "checked", "digests", "frame", "hash", "header", "header_bytes", "since_ms", "waiting")
+    __slots__ = (
+        "bodies",
+        "checked",
+        "digests",
+        "frame",
+        "hash",
+        "header",
+        "header_bytes",
+        "places",
+        "since_ms",
+        "waiting",
+    )
 
     def __init__(
         self, header_bytes: bytes, header: Header, hash_: bytes, digests: tuple[bytes, ...], since_ms: int
@@ -22,19 +33,22 @@ class Proposal:
         self.digests = digests
         self.since_ms = since_ms
         self.bodies: list[bytes | None] = [None] * len(digests)
-        self.waiting: dict[bytes, int] = {digest: index for index, digest in enumerate(digests)}
-        "Digest to position, for the transactions still missing."
+        self.places: dict[bytes, int] = {digest: index for index, digest in enumerate(digests)}
+        "Digest to position."
+        self.waiting: dict[bytes, None] = dict.fromkeys(digests)
+        "Digests of the transactions still missing, in order."
         self.checked: bool | None = None
         "None: not executed yet; False: refused, we stay silent; True: may be voted for."
         self.frame = b""
         "The leader's frame, for evidence."
 
     def fill(self, digest: bytes, tx: bytes) -> bool:
-        """Put a transaction in its place; False when it is not missing."""
-        index = self.waiting.pop(digest, None)
+        """Put a transaction in its place, if it is missing; False when the block has no such transaction."""
+        index = self.places.get(digest)
         if index is None:
             return False
         self.bodies[index] = tx
+        self.waiting.pop(digest, None)
         return True
 
     def block(self) -> Block:
