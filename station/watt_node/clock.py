@@ -47,5 +47,5 @@ class ProtocolClock:
 
     def delay_ms(self, protocol_s: int) -> int:
         """Machine milliseconds to wait until the protocol clock shows `protocol_s`; 0 when it is past."""
-        wait = (protocol_s * 1000 - self.now_ms() + self.speed - 1) // self.speed
-        return max(0, wait)
+        after_start_ms = -(-(protocol_s - self.protocol_start_s) * 1000 // self.speed)
+        return max(0, self.machine_start_ms + after_start_ms - self._machine())

@@ -11,7 +11,6 @@ from watt_chain.contract.kinds import Inbox
 from watt_chain.genesis import faults_tolerated
 from watt_chain.ledger import AppliedBlock, Contract
 from watt_chain.light import LightClient
-from watt_market.engine import Market
 from watt_node.clock import ProtocolClock
 from watt_node.config import (
     ClockSection,
@@ -28,12 +27,14 @@ from watt_node.config import (
     load,
 )
 from watt_node.log import Log
+from watt_node.names import chain_name
 from watt_node.node import Node, NodeSettings
 from watt_node.remote import Remote
 from watt_node.service import Service, run_service
 
 from watt_station.inbox import InboxRelay
 from watt_station.intake import Intake
+from watt_station.market import AreaMarket
 from watt_station.mqtt import Broker
 from watt_station.replies import Replies
 
@@ -69,9 +70,9 @@ class Station:
         self._log = log
         clock = ProtocolClock(config.clock.machine_start_ms, config.clock.protocol_start_s, config.clock.speed)
         settings = NodeSettings(config.network, config.node, config.tls, config.listen, config.peers)
-        self.node = Node(settings, contract or AreaContract(Market()), clock, log)
+        self.node = Node(settings, contract or AreaContract(AreaMarket()), clock, log)
         node = self.node
-        area = next(area.name for area in node.genesis.areas if area.chain == node.chain)
+        area = chain_name(node.chain)
         self.replies = Replies(node, node.ledger.state, area, node.index, self._publish)
         self.intake = Intake(node, area, node.index, self.replies, log.bind("intake"))
         self.broker: Broker | None = None

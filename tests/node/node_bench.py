@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from watt_chain import codec, crypto
+from watt_chain.contract.rules import RULES_1
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, open_genesis, sign_genesis
 from watt_chain.ledger import BlockContext
 from watt_chain.state import State, StateReader
@@ -43,8 +44,8 @@ class Toy:
             state.put(name, value)
             return ""
         if tx.kind == "tell":
-            target, body = codec.decode(tx.fields_raw, tuple[int, bytes])
-            state.emit(target, "Told", body)
+            target, kind, body = codec.decode(tx.fields_raw, tuple[int, str, bytes])
+            state.emit(target, kind, body)
             return ""
         return "no-such-kind"
 
@@ -83,7 +84,7 @@ class Network:
         ]
         self.genesis = Genesis(
             "bench", PROTOCOL_START_S, regulator.public, key("grid").public, key("aggregator").public,
-            self._validators(0, self.masters), areas, [], 1, 0,
+            self._validators(0, self.masters), areas, [codec.encode(RULES_1)], 1, 10**9,
         )  # fmt: skip
         data = sign_genesis(self.genesis, regulator)
         self.genesis_path = self.folder / "genesis.bin"

@@ -74,7 +74,7 @@ async def test_given_no_certificate_or_a_foreign_one_when_dialled_then_tls_ends_
     own = other.tls("main-node0")
     foreign = TlsSection(ca=network.authority.ca_path, cert=own.cert, key=own.key)
     for context in (tls_context(foreign, server=False), ssl._create_unverified_context()):
-        with pytest.raises(ChannelError, match="closed|tls"):
+        with pytest.raises(ChannelError, match=r"closed|tls"):
             reader, writer = await asyncio.open_connection("127.0.0.1", network.port(1, 0), ssl=context)
             channel = Channel(reader, writer)
             await channel.send(Kind.HELLO, msgspec.msgpack.encode(hello(network, "main-node0")))
@@ -88,7 +88,7 @@ async def test_given_tls_1_2_when_dialled_then_the_handshake_fails(tmp_path: Pat
     context = tls_context(network.tls("main-node0"), server=False)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises(ChannelError, match="tls|closed|certificate"):
+    with pytest.raises(ChannelError, match=r"tls|closed|certificate"):
         await dial("127.0.0.1", network.port(1, 0), context, hello(network, "main-node0"), "area1-node0")
     await network.close()
 
@@ -195,6 +195,6 @@ def test_given_missing_tls_files_when_read_then_the_file_is_named(tmp_path: Path
         tls_context(section, server=True)
     for name in ("ca", "c", "k"):
         (tmp_path / name).write_text("nothing")
-    with pytest.raises(ConfigError, match="^tls: "):
+    with pytest.raises(ConfigError, match=r"^tls: "):
         tls_context(section, server=True)
     assert ListenSection(host="x", port=0).port == 0

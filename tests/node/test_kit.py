@@ -30,6 +30,9 @@ def test_given_a_fast_clock_when_read_then_protocol_time_runs_in_proportion() ->
     for target in (1_000_300, 1_000_301, 1_234_567):
         assert clock.at(now[0] + clock.delay_ms(target)) >= target
         assert clock.at(now[0] + clock.delay_ms(target) - 1) < target
+    now[0] = 4_000  # it stands still until its start
+    assert clock.now_s() == 1_000_000
+    assert clock.delay_ms(1_000_240) == 7_000
 
 
 def test_given_a_log_when_written_then_each_happening_is_one_line_whatever_the_values() -> None:

@@ -169,7 +169,7 @@ async def test_given_out_messages_when_asked_from_a_sequence_then_proven_batches
 ) -> None:
     network = Network(tmp_path)
     nodes = await network.start_chain(1)
-    await nodes[0].submit(network.transaction("ann", 1, kind="tell", fields=[0, b"one"]))
+    await nodes[0].submit(network.transaction("ann", 1, kind="tell", fields=[0, "Told", b"one"]))
     await until(lambda: heights(network) == {1})
     remote = _remote(network, [3])
     light = LightClient(network.genesis, network.network)
@@ -187,7 +187,7 @@ async def test_given_out_messages_when_asked_from_a_sequence_then_proven_batches
     task = asyncio.ensure_future(collect())
     await until(lambda: bodies == [b"one"])
     for nonce in range(2, 72):  # more than one batch may hold
-        await nodes[0].submit(network.transaction("ann", nonce, kind="tell", fields=[0, b"%d" % nonce]))
+        await nodes[0].submit(network.transaction("ann", nonce, kind="tell", fields=[0, "Told", b"%d" % nonce]))
     await until(lambda: len(bodies) == 71)
     assert bodies[1:] == [b"%d" % nonce for nonce in range(2, 72)]
     assert nodes[1].messages(0, 72) == []
