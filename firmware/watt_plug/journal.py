@@ -42,7 +42,7 @@ class State:
         self.position = -1
         self.position_s = 0
         self.time_s = 0
-        self.coefficients = (0, 0, 0)
+        self.coefficients: tuple[int, int, int] = (0, 0, 0)
         self.open_records: list[bytes] = []
 
 
