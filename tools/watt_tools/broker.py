@@ -21,7 +21,7 @@ CONNECTIONS_MAX = 512
 "A bench of 100 homes needs about 220 (plug, gateway, station); more is a leak or an attack."
 
 
-class MutualTlsBroker(Broker):
+class MutualTlsBroker(Broker):  # type: ignore[misc]  # amqtt ships no types
     """amqtt asks for client certificates but accepts none (CERT_OPTIONAL); here they are required."""
 
     @staticmethod

@@ -86,19 +86,17 @@ def judge(net: Network, readout: Readout, stated: dict[str, Any]) -> Result:
 
 def _readings_final(net: Network, readout: Readout) -> Check:
     """Each plug's own count of what it signed against what stands in blocks."""
-    signed = {
-        plug["name"]: plug
-        for path in (net.folder / "rig").glob("plugs-*.status.json")
-        for plug in load(path).get("plugs", [])
-    }
+    signed: dict[str, dict[str, int]] = {}
+    for path in sorted((net.folder / "rig").glob("plugs-*.status.json")):
+        signed.update(load(path).get("plugs", {}))
     checkpoints = readings = 0
     missing = []
     for home in net.homes:
         plug = readout.need(home["area"], objects.plug_key(bytes.fromhex(home["plug"])), objects.Plug)
         own = signed.get(home["name"], {})
         checkpoints += plug.counter
-        readings += plug.next_sequence
-        if (plug.counter, plug.next_sequence, plug.gaps) != (own.get("counter"), own.get("next_sequence"), 0):
+        readings += plug.next_sequence - 1
+        if plug.counter != own.get("counter") or plug.gaps:
             missing.append(f"{home['name']} signed {own.get('counter')}, final {plug.counter}, gaps {plug.gaps}")
     detail = f"{checkpoints} checkpoints over {readings} readings of {len(net.homes)} plugs, none missing"
     return ("every reading that a plug signed is final in a block", not missing, missing[0] if missing else detail)

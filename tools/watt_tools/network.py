@@ -9,7 +9,7 @@ the protocol clock runs faster. Layout of DIR:
     genesis.bin             signed by the regulator
     keys/ tls/              private; 0600
     area1/node0.toml ...    and area1/node0/ with its stores
-    main/node0.toml ...     main/event.json, main/registrar.bin
+    main/node0.toml ...     main/event.toml, main/registrar.bin
     homes/home-001.toml ... homes/home-001/plan.json, stores
     rig/plugs-*.toml        emulated meters and plugs; load profiles
     export/                 written after the run
@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from watt_chain import codec
 from watt_chain.contract import kinds
 from watt_chain.contract.rules import RULES_1, RULES_2
@@ -157,7 +156,7 @@ def make(folder: Path, scenario: Scenario, *, micropython: str, wasm_node: str, 
     _write_enrolments(folder, scenario, keys)
     _write_loads(folder, scenario)
     (folder / "main").mkdir(exist_ok=True)
-    (folder / "main/event.json").write_bytes(msgspec.json.format(msgspec.json.encode(scenario.spec), indent=1))
+    _write_event(folder / "main", scenario)
     authority = Authority(folder / "tls", "wattpact demo")
     names = ["broker", *(f"main-node{i}" for i in range(MASTERS))]
     names += [f"area{a}-node{i}" for a in range(1, scenario.areas + 1) for i in range(NODES_PER_AREA)]
@@ -285,6 +284,20 @@ def _write_enrolments(folder: Path, scenario: Scenario, keys: _Keys) -> None:
     (folder / "main/registrar.bin").write_bytes(b"".join(parts))
 
 
+def _write_event(folder: Path, scenario: Scenario) -> None:
+    """`main/event.toml` for the grid company's office, and the same as JSON for whoever watches."""
+    values: dict[str, Any] = {name: getattr(scenario.spec, name) for name in scenario.spec.__struct_fields__}
+    units = values.pop("units")
+    _write_json(folder / "event.json", values)
+    lines = [f"announce_s = {scenario.start_s}"]
+    lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    text = "\n".join(lines) + "\n\n"
+    for unit in units:
+        about = {"cost_u_per_wh": unit.cost_u_per_wh, "capacity_wh": list(unit.capacity_wh)}
+        text += _table("units", about, many=True)
+    (folder / "event.toml").write_text(text)
+
+
 def _write_loads(folder: Path, scenario: Scenario) -> None:
     for home in scenario.homes:
         path = folder / "rig/load" / f"{home.name}.json"
@@ -381,7 +394,7 @@ class _Configurations:
         # The offices of the grid company, the aggregator and the registrar sit at different masters: none of the
         # three can act for another, and a master without an office is an ordinary full node.
         if index == 0:
-            grid = {"key": self._path("keys/grid.key"), "event": self._path("main/event.json")}
+            grid = {"key": self._path("keys/grid.key"), "event": self._path("main/event.toml")}
             text += _table("services.grid", grid)
         if index == 1:
             text += _table("services.aggregator", {"key": self._path("keys/aggregator.key")})

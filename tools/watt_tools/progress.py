@@ -44,6 +44,8 @@ class Seen:
     "Transactions of gateways that hold a verified receipt."
     pending: int = 0
     refused: int = 0
+    unacknowledged: int = 0
+    "Batches that a plug holds because its gateway has not stored them yet."
     gateways: int = 0
     outboxes_empty: bool = False
 
@@ -70,6 +72,9 @@ def observe(net: Network) -> Seen:
         if state in ("CLOSED", "ABORTED") or not seen.main_state:
             seen.main_state = state or seen.main_state
         seen.pairs = max(seen.pairs, int(found.get("matches", 0) or 0))
+        for chain, area in found.get("areas", {}).items():
+            if area.get("state") == "ABORTED":
+                seen.aborted = f"area {chain}: {area.get('reason', '')}"
     for area in range(1, net.areas + 1):
         heights = []
         for index in range(NODES_PER_AREA):
@@ -80,12 +85,14 @@ def observe(net: Network) -> Seen:
     for home in net.homes:
         status = load(net.folder / f"homes/{home['name']}/status.json")
         seen.gateways += bool(status)
-        seen.final += int(status.get("tx_final", 0))
-        seen.pending += int(status.get("tx_pending", 0))
-        seen.refused += sum(dict(status.get("tx_refused", {})).values())
+        tx = status.get("tx", {})
+        seen.final += int(tx.get("final", 0))
+        seen.pending += int(tx.get("pending", 0))
+        seen.refused += sum(tx.get("refused", {}).values())
     for path in (net.folder / "rig").glob("plugs-*.status.json"):
-        for plug in load(path).get("plugs", []):
-            seen.signed += int(plug.get("counter", 0))
+        status = load(path)
+        seen.signed += int(status.get("signed", 0))
+        seen.unacknowledged += int(status.get("unacknowledged", 0))
     seen.outboxes_empty = seen.gateways == len(net.homes) and seen.pending == 0
     return seen
 
