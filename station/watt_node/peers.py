@@ -190,13 +190,18 @@ class Peers:
 
     async def _keep_dialling(self, link: _Link) -> None:
         failures = 0
+        loop = asyncio.get_running_loop()
         name = node_name(self._hello.chain, link.index)
         while True:
             try:
                 mine = msgspec.structs.replace(self._hello, purpose="consensus")
                 channel = await dial(link.address.host, link.address.port, self.client_context, mine, name)
-                failures = 0
-                await self._run_link(link, channel)
+                since = loop.time()
+                try:
+                    await self._run_link(link, channel)
+                finally:
+                    if loop.time() - since > RETRY_MOST_S:  # not when it is dropped as soon as it is made
+                        failures = 0
             except ChannelError as error:
                 if str(error) != link.last_problem:
                     link.last_problem = str(error)
@@ -210,8 +215,8 @@ class Peers:
         if link.channel is not None:
             link.channel.close()  # the newer connection is the live one
         link.channel = channel
+        (self._log.info if link.last_problem else self._log.debug)("peer-here", peer=channel.peer)
         link.last_problem = ""
-        self._log.debug("peer-here", peer=channel.peer)
         sender = asyncio.ensure_future(self._drain_queue(link, channel))
         try:
             handled = 0
@@ -283,6 +288,7 @@ class Peers:
                 if kind != Kind.SUBMIT:
                     raise ChannelError("unexpected-frame")
                 await channel.send(Kind.ANSWER, (await self._served.submit(tx)).encode())
+                await asyncio.sleep(0)  # a flood that is refused at once must not keep the others waiting
         elif theirs.purpose == "follow":
             (height,) = await _request(channel, Kind.FOLLOW, 1)
             await self._serve_blocks(channel, height)
@@ -298,6 +304,8 @@ class Peers:
                 continue
             await channel.send(Kind.BLOCK, block)
             height += 1
+            if height % FRAMES_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     async def _serve_messages(self, channel: Channel, target: int, sequence: int) -> None:
         while True:

@@ -131,7 +131,10 @@ class Remote:
             if reason == "nothing-new":
                 continue
             failures += 1
-            self._log.info("remote-left", chain=chain_name(self.chain), node=left.index, purpose=purpose, reason=reason)
+            if failures <= len(self._endpoints):  # one line per end and outage, however long it lasts
+                self._log.info(
+                    "remote-left", chain=chain_name(self.chain), node=left.index, purpose=purpose, reason=reason
+                )
             if failures >= len(self._endpoints):
                 rounds = min(failures // len(self._endpoints), 6)
                 await asyncio.sleep(min(RETRY_MOST_S, RETRY_FIRST_S * 2**rounds) * random.uniform(0.5, 1.0))

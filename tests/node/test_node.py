@@ -15,7 +15,7 @@ from watt_node.config import ConfigError, EndpointSection
 from watt_node.log import Log
 from watt_node.node import Node
 from watt_node.remote import Remote
-from watt_node.store import read_blocks
+from watt_node.store import StoreError, read_blocks
 
 
 def heights(network: Network) -> set[int]:
@@ -218,6 +218,47 @@ async def test_given_the_validator_key_when_it_submits_several_then_their_nonces
     assert nodes[1].own_pending() == 3
     await until(lambda: all(node.ledger.state.get(b"own") == b"2" for node in nodes))
     await until(lambda: nodes[1].own_pending() == 0)
+    await network.close()
+
+
+async def test_given_a_disk_that_refuses_when_a_vote_is_due_then_nothing_is_sent_and_the_node_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(tmp_path)
+    leader = await network.start(1, 1)  # leads height 1
+    sent: list[int] = []
+    monkeypatch.setattr(leader.peers, "send", lambda index, frame: sent.append(index))
+    monkeypatch.setattr(
+        "watt_node.store.os.fdatasync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
+    assert await leader.submit(network.transaction("ann", 1), shared=True) == ""
+    await until(lambda: len(network.failures) == 1)
+    assert isinstance(network.failures[0], StoreError)
+    assert "No space left" in str(network.failures[0])
+    assert sent == []
+    assert await leader.submit(network.transaction("ann", 2)) == "stopping"
+    monkeypatch.undo()
+    await network.close()
+
+
+async def test_given_a_vote_that_was_stored_when_the_node_restarts_then_it_does_not_sign_another_block(
+    tmp_path: Path,
+) -> None:
+    network = Network(tmp_path)
+    leader = await network.start(1, 1)
+    await leader.submit(network.transaction("ann", 1))
+    await until(lambda: (tmp_path / "area1-node1.data" / "votes.log").stat().st_size > 200)
+    proposed = leader.status()["replica"]
+    await network.stop(1, 1)
+    again = await network.start(1, 1)
+    assert again.status()["replica"]["phase"] == proposed["phase"] != "idle"  # type: ignore[index]
+    for index in (0, 2):
+        await network.start(1, index)
+    await again.submit(network.transaction("bob", 1))
+    await until(lambda: all(node.height() >= 2 for node in network.nodes.values()))
+    assert all(not node.status()["replica"]["evidence"] for node in network.nodes.values())  # type: ignore[index]
+    first = decode_certified(again.block(1) or b"")[1]
+    assert first.transactions == [network.transaction("ann", 1)]
     await network.close()
 
 
