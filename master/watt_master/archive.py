@@ -172,15 +172,18 @@ class Archive:
         )
         return TransactionRow(*rows[0]) if rows else None  # type: ignore[arg-type]  # as above
 
-    def transactions(self, chain: int, kinds: Sequence[str], limit: int) -> list[TransactionRow]:
-        """Up to `limit` transactions of the given kinds, in chain order."""
+    def transactions(self, chain: int, kinds: Sequence[str]) -> Iterator[TransactionRow]:
+        """All transactions of the given kinds, in chain order."""
         marks = ", ".join("?" for _ in kinds)
-        rows = self._query(
+        at: tuple[object, object] = (0, 0)
+        while rows := self._query(
             "SELECT txid, chain, height, position, kind, signer, code FROM tx "
-            f"WHERE chain = ? AND kind IN ({marks}) ORDER BY height, position LIMIT ?",
-            (chain, *kinds, limit),
-        )
-        return [TransactionRow(*row) for row in rows]  # type: ignore[arg-type]  # as above
+            f"WHERE chain = ? AND kind IN ({marks}) AND (height, position) > (?, ?) ORDER BY height, position LIMIT ?",
+            (chain, *kinds, *at, READ_ROWS),
+        ):
+            for row in rows:
+                yield TransactionRow(*row)  # type: ignore[arg-type]  # column types are fixed by the schema
+            at = (rows[-1][2], rows[-1][3])
 
     def transactions_of(self, signer_id: bytes, limit: int) -> list[TransactionRow]:
         """Up to `limit` transactions that one key has signed, in chain order."""

@@ -15,7 +15,7 @@ from watt_chain.block import HEADER_SIZE_MAX, Certificate, Header, decode_certif
 from watt_chain.contract import AreaContract, MainContract, kinds, objects
 from watt_chain.contract.objects import Pair
 from watt_chain.genesis import Genesis, network_of
-from watt_chain.ledger import Ledger
+from watt_chain.ledger import CorruptionError, Ledger
 from watt_chain.light import LightClient, ReceiptProof, StateProof
 from watt_chain.transaction import DecodedTransaction, decode_transaction
 from watt_market.engine import Market
@@ -23,8 +23,6 @@ from watt_market.engine import Market
 from watt_master.archive import Archive, TransactionRow
 
 MAIN = objects.MAIN_CHAIN
-CALLS_MAX = 10_000
-"Calls of one chain looked through for those of a contract; an event of an area has two per pair and side."
 SPOKEN = ("Confirmtransaction", "Confirm", "Qualify", "SettlementCredit", "SettlementAmount", "Inbox")
 "Calls by which a contract comes to be, is confirmed and is settled."
 
@@ -66,6 +64,8 @@ class Tracer:
         self._archive = archive
         self._genesis = genesis
         self._ledgers: dict[int, Ledger] = {}
+        self._anchors: dict[tuple[int, int], TransactionRow] = {}
+        "(area, height) -> the main-chain transaction that took it in; filled by the first question."
         self.light = LightClient(genesis, network_of(genesis))
 
     def transaction(self, txid: bytes) -> TransactionTrace:
@@ -90,23 +90,28 @@ class Tracer:
 
     def _receipt_proof(self, row: TransactionRow) -> ReceiptProof:
         proof = self.ledger(row.chain).receipt_proof(row.height, row.txid)
+        if proof is None:  # older than what a ledger keeps in memory: execute up to that block only
+            proof = self._execute(row.chain, row.height).receipt_proof(row.height, row.txid)
         if proof is None:
-            raise TraceError(f"block {row.height} of chain {row.chain} is too old to be proven from memory")
+            raise TraceError(f"block {row.height} of chain {row.chain} does not hold what the archive's index says")
         return proof
 
     def _anchor_of(self, chain: int, height: int) -> TransactionTrace | None:
         """The accepted Anchor of an area block."""
-        for row in self._archive.transactions(MAIN, ("Anchor",), CALLS_MAX * 10):
-            if row.code:
-                continue
-            block = self._archive.block(MAIN, row.height)
-            assert block is not None, "the archive stores a block with its transactions"
-            tx = decode_certified(block.certified)[1].transactions[row.position]
-            fields = codec.decode(decode_transaction(tx).fields_raw, kinds.Anchor)
-            header = codec.decode(fields.header, Header, HEADER_SIZE_MAX)
-            if (header.chain, header.height) == (chain, height):
-                return self._trace(row)
-        return None
+        if not self._anchors:
+            for row in self._archive.transactions(MAIN, ("Anchor",)):
+                if row.code == "":
+                    fields = codec.decode(decode_transaction(self._raw(row)).fields_raw, kinds.Anchor)
+                    header = codec.decode(fields.header, Header, HEADER_SIZE_MAX)
+                    self._anchors[header.chain, header.height] = row
+        found = self._anchors.get((chain, height))
+        return None if found is None else self._trace(found)
+
+    def _raw(self, row: TransactionRow) -> bytes:
+        """A transaction as sent."""
+        block = self._archive.block(row.chain, row.height)
+        assert block is not None, "the archive stores a block with its transactions"
+        return decode_certified(block.certified)[1].transactions[row.position]
 
     def contract(self, chain: int, event: int, number: int) -> ContractTrace:
         """A matched pair by area, event and number. TraceError when there is none."""
@@ -121,17 +126,13 @@ class Tracer:
         pair = codec.decode(value, Pair)
         parties = (pair.seller, pair.buyer)
         calls = tuple(
-            row
-            for row in self._archive.transactions(chain, SPOKEN, CALLS_MAX)
-            if self._concerns(row, event, number, parties)
+            row for row in self._archive.transactions(chain, SPOKEN) if self._concerns(row, event, number, parties)
         )
         return ContractTrace(pair, ledger.head.height, proof, calls)
 
     def _concerns(self, row: TransactionRow, event: int, number: int, parties: tuple[bytes, bytes]) -> bool:
         """Whether a call made, confirmed or settled the contract."""
-        block = self._archive.block(row.chain, row.height)
-        assert block is not None, "the archive stores a block with its transactions"
-        raw = decode_transaction(decode_certified(block.certified)[1].transactions[row.position]).fields_raw
+        raw = decode_transaction(self._raw(row)).fields_raw
         try:
             if row.kind == "Confirm":
                 confirm = codec.decode(raw, kinds.Confirm)
@@ -155,18 +156,27 @@ class Tracer:
             return False
 
     def ledger(self, chain: int) -> Ledger:
-        """A chain re-executed from the archive; every block's certificate and every receipt is checked on the way."""
-        found = self._ledgers.get(chain)
-        if found is None:
-            contract = MainContract(Market()) if chain == MAIN else AreaContract(Market())
-            try:
-                found = Ledger(self._genesis, chain, contract)
-            except KeyError:
-                raise TraceError(f"the network has no chain {chain}") from None
+        """A chain re-executed from the archive; every certificate and every header is checked on the way."""
+        if chain not in self._ledgers:
+            self._ledgers[chain] = self._execute(chain, self._archive.height(chain))
+        return self._ledgers[chain]
+
+    def _execute(self, chain: int, height: int) -> Ledger:
+        contract = MainContract(Market()) if chain == MAIN else AreaContract(Market())
+        try:
+            ledger = Ledger(self._genesis, chain, contract)
+        except KeyError:
+            raise TraceError(f"the network has no chain {chain}") from None
+        try:
             for certified in self._archive.blocks(chain):
-                found.replay(certified)
-            self._ledgers[chain] = found
-        return found
+                if ledger.head.height == height:
+                    break
+                ledger.replay(certified)
+        except (codec.DecodeError, CorruptionError) as error:
+            raise TraceError(
+                f"the archive of chain {chain} is damaged after block {ledger.head.height}: {error}"
+            ) from None
+        return ledger
 
 
 def _plain(tx: DecodedTransaction) -> object:

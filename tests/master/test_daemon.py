@@ -1,0 +1,95 @@
+"""The daemon over real TLS: one master and one station; what is registered becomes final and anchored."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watt_chain import codec
+from watt_chain.contract import AreaContract, kinds
+from watt_chain.transaction import make_transaction
+from watt_market.engine import Market
+from watt_master.archive import Archive
+from watt_master.config import AggregatorSection, GridSection, MasterConfig, RegistrarSection, ServicesSection
+from watt_master.service import Master
+from watt_node.config import ClockSection, EndpointSection
+from watt_node.log import Log
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
+
+from node_bench import Network, key, until  # the bench of the node kit's own tests
+
+
+def config_of(net: Any) -> MasterConfig:
+    settings = net.settings(0, 0)
+    enrol = kinds.Enrol(
+        key("home").public, 0, [kinds.EnrolPlug(key("plug").public, "plain", 3680)], False, 4000, "h25", False
+    )
+    tx = make_transaction(key("regulator"), net.network, "Enrol", 1, 1, enrol)
+    entry = codec.encode([1, tx])
+    (net.folder / "registrar.bin").write_bytes(len(entry).to_bytes(4, "big") + entry)
+    for office in ("grid", "aggregator"):
+        path = net.folder / f"{office}.key"
+        path.touch(mode=0o600)
+        path.write_text(key(office).to_text())
+    clock = net.clock
+    return MasterConfig(
+        network=settings.network, node=settings.node, tls=settings.tls, listen=settings.listen, peers=settings.peers,
+        areas=[EndpointSection(chain=1, index=0, host="127.0.0.1", port=net.port(1, 0))],
+        services=ServicesSection(
+            grid=GridSection(key=net.folder / "grid.key"),
+            aggregator=AggregatorSection(key=net.folder / "aggregator.key"),
+            registrar=RegistrarSection(file=net.folder / "registrar.bin"),
+        ),
+        clock=ClockSection(
+            machine_start_ms=clock.machine_start_ms, protocol_start_s=clock.protocol_start_s, speed=clock.speed
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.row("H24", "B16")
+def test_given_a_master_and_a_station_when_a_user_is_registered_then_the_block_is_archived_and_anchored_once(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        net = Network(tmp_path, areas=(1,), masters=1, contract=lambda: AreaContract(Market()))
+        station = await net.start(1, 0)
+        master = Master(config_of(net), Log("master", "debug", net.log))
+        await master.start()
+        try:
+            await until(lambda: master.view.anchor_height(1) >= 1, what="anchored")
+            status: Any = master.status()
+            assert status["offices"]["registrar"]["left"] == 0
+            assert status["areas"]["1"]["halted"] == ""
+            await until(lambda: master.archive.height(0) >= 1)
+            assert master.archive.height(1) == station.height() == 1
+            assert [row.kind for row in master.archive.transactions(1, ("Enrol",))] == ["Enrol"]
+            assert master.anchors_refused == {}
+            assert [row.kind for row in master.archive.transactions(0, ("Anchor",))] == ["Anchor"]
+        finally:
+            await master.stop()
+        assert not net.failures, net.failures
+
+        # The archive lost its last main block, as in a crash between block log and archive: a new start repairs it.
+        path = master.folder / "archive.sqlite"
+        network = master.node.network
+        damaged = Archive(path, network)
+        damaged._db.execute("DELETE FROM block WHERE chain = 0")
+        damaged._db.execute("DELETE FROM tx WHERE chain = 0")
+        damaged.close()
+        again = Master(config_of(net), Log("master", "debug", net.log))
+        await again.start()
+        try:
+            assert again.archive.height(0) == again.node.height() >= 1
+            assert again.view.ledger(1).head.height == 1
+            await asyncio.sleep(0)
+            assert again.offices.registrar.left in (0, 1)
+            await until(lambda: again.offices.registrar.left == 0)
+            assert station.height() == 1  # nothing was registered twice
+        finally:
+            await again.stop()
+            await net.close()
+        assert not net.failures, net.failures
+
+    asyncio.run(scenario())
