@@ -140,7 +140,11 @@ class Registry:
             entry = msgspec.structs.replace(entry, paired_s=old.paired_s)
         if entry == old:
             return False
-        self._plugs.upsert(msgspec.to_builtins(entry), Query().plug_id == entry.plug_id)
+        # Not upsert: it writes the file twice, once for an update of nothing.
+        if old is None:
+            self._plugs.insert(msgspec.to_builtins(entry))
+        else:
+            self._plugs.update(msgspec.to_builtins(entry), Query().plug_id == entry.plug_id)
         return True
 
     def forget(self, plug_id: bytes) -> bool:
@@ -160,7 +164,10 @@ class Registry:
         """Store the profile; returns whether it changed (an unchanged one costs no flash wear)."""
         if profile == self.profile() and len(self._profile) == 1:
             return False
-        self._profile.upsert(msgspec.to_builtins(profile), Query().noop())
+        if len(self._profile):
+            self._profile.update(msgspec.to_builtins(profile))
+        else:
+            self._profile.insert(msgspec.to_builtins(profile))
         return True
 
     def close(self) -> None:

@@ -228,7 +228,7 @@ class Store:
                 f"{self.path}: journal {mode}, synchronous {level}; needs wal and 2 (FULL) to keep promises"
             )
         check = "integrity_check" if size <= FULL_CHECK_BYTES else "quick_check"
-        verdict = self._db.execute(f"PRAGMA {check}(1)").fetchone()[0]
+        verdict = " ".join(self._db.execute(f"PRAGMA {check}(1)").fetchone()[0].split())
         if verdict != "ok":
             raise StoreError(f"{self.path}: damaged ({verdict}); keep the file, restore a backup or move it away")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -1,0 +1,214 @@
+"""The household's app: every state of an event, from facts to a decision."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from contract_world import make_spec
+from msgspec.structs import replace
+from watt_chain import codec
+from watt_chain.contract.bidding import commitment_of
+from watt_chain.contract.event import State
+from watt_chain.contract.kinds import Commit, Confirm, Confirmtransaction, Reveal
+from watt_chain.contract.objects import Account, AreaEvent, Pair, ResultRow, Sealed, User
+from watt_chain.contract.orders import PairState
+from watt_gateway.config import Plan
+from watt_gateway.household import (
+    Decision,
+    Facts,
+    SealedBid,
+    decide,
+    decode_bid,
+    encode_bid,
+    problem_of,
+    quota_after_trade,
+)
+
+ME, OTHER = b"our-home", b"neighbor"
+SPEC = make_spec()
+PLAN = Plan("sell", 300, [50, 50, 50, 50])
+BID = SealedBid(1, "sell", 300, [50, 50, 50, 50], b"s" * 16)
+
+
+def event(state: State, pairs: int = 0) -> AreaEvent:
+    return AreaEvent(
+        1, state, state in (State.COMMIT, State.REVEAL), 1, SPEC, bytes(32), 0, pairs, [], 0, False, False, b"", ""
+    )
+
+
+def account(**changes: object) -> Account:
+    return replace(Account(ME, "user", bytes(64), 3, 10**8, 0, 0, 0, 0, 60, 1, 0, False, False), **changes)
+
+
+def pair(number: int = 1, state: PairState = PairState.PROPOSED, **changes: object) -> Pair:
+    whole = Pair(1, number, 0, 0, ME, OTHER, [20, 20, 20, 20], 900, [500] * 4, 70, 0, 0, 0, 0, state.value, 0)
+    return replace(whole, **changes)
+
+
+def sealed() -> Sealed:
+    return Sealed(ME, bytes(32), 0, True, "sell", 300, PLAN.slot_wh, "qualified", "open")
+
+
+def row() -> ResultRow:
+    return ResultRow(
+        ME, "sell", "performed", [20] * 4, [0] * 4, [160] * 4, [110] * 4, -1, 80, 80, [0] * 4, 60, 62, 40_000, 35, 0,
+        0, 0, "none", 0,
+    )  # fmt: skip
+
+
+def facts(state: State, **changes: object) -> Facts:
+    base: dict[str, object] = {
+        "me": ME,
+        "now_s": SPEC.open_s,
+        "event": event(state),
+        "account": account(),
+        "user": User([b"p" * 8], False, 4000, "h25", False),
+    }
+    return Facts(**{**base, **changes})  # type: ignore[arg-type]
+
+
+def salt() -> bytes:
+    return b"s" * 16
+
+
+def labels(decision: Decision) -> list[str]:
+    return [item.label for item in decision.calls]
+
+
+@pytest.mark.parametrize(
+    ("state", "bid", "plan"),
+    list(itertools.product(State, (None, BID), (None, PLAN))),
+    ids=lambda value: str(value)[:9],
+)
+def test_every_state_gives_a_decision_and_only_the_calls_of_its_stage(
+    state: State, bid: SealedBid | None, plan: Plan | None
+) -> None:
+    allowed = {
+        State.COMMIT: {"Commit"},
+        State.REVEAL: {"Reveal"},
+        State.MATCHED: {"Confirmtransaction", "Confirm"},
+    }
+    for pairs in ((), (pair(),)):
+        for found in (None, sealed()):
+            decision = decide(facts(state, pairs=pairs, sealed=found, row=row()), bid, plan, salt)
+            assert {item.kind for item in decision.calls} <= allowed.get(state, set())
+            assert (decision.plan is not None) <= (state in (State.MATCHED, State.CONFIRMED, State.DELIVERING))
+            assert decision.bill == (state in (State.SETTLED, State.CLOSED))
+            assert (decision.remember is not None) <= (state is State.COMMIT)
+
+
+@pytest.mark.row("L2")
+def test_in_commit_the_plan_is_sealed_and_remembered_before_it_is_sent() -> None:
+    decision = decide(facts(State.COMMIT), None, PLAN, salt)
+    assert decision.remember == BID and labels(decision) == ["commit/1"]
+    fields = codec.decode(decision.calls[0].fields, Commit)
+    assert fields.commitment == commitment_of(Reveal(1, "sell", 300, PLAN.slot_wh, b"s" * 16), ME)
+    assert b"s" * 16 not in decision.calls[0].fields
+    assert decode_bid(encode_bid(BID)) == BID
+
+
+def test_a_second_look_in_commit_sends_the_same_commitment_whatever_the_plan_says_now() -> None:
+    first = decide(facts(State.COMMIT), None, PLAN, salt)
+    other = Plan("buy", 900, [1, 1, 1, 1])
+    again = decide(facts(State.COMMIT, sealed=sealed()), first.remember, other, lambda: b"x" * 16)
+    assert again.calls == first.calls
+
+
+@pytest.mark.parametrize(
+    ("note", "changes", "plan"),
+    [
+        ("no-plan", {}, None),
+        ("not-enrolled", {"account": None}, PLAN),
+        ("not-enrolled", {"user": None}, PLAN),
+        ("suspended", {"account": account(suspended=True)}, PLAN),
+        ("plan-slots", {}, Plan("sell", 300, [1, 2])),
+        ("plan-empty", {}, Plan("sell", 300, [0, 0, 0, 0])),
+        ("bid-of-another-memory", {"sealed": sealed()}, PLAN),
+    ],
+)
+def test_what_cannot_be_bid_is_left_out_with_a_reason(note: str, changes: dict[str, object], plan: Plan | None) -> None:
+    decision = decide(facts(State.COMMIT, **changes), None, plan, salt)
+    assert decision == Decision(note=note)
+
+
+def test_the_content_is_opened_only_after_the_commitment_was_accepted() -> None:
+    early = facts(State.REVEAL, now_s=SPEC.commit_close_s)
+    assert decide(early, BID, None, salt) == Decision(note="not-committed")
+    refused = facts(State.REVEAL, now_s=SPEC.commit_close_s, codes={"commit/1": "balance"})
+    assert decide(refused, BID, None, salt) == Decision(note="not-committed")
+    for good in ({"codes": {"commit/1": ""}}, {"sealed": sealed()}):
+        decision = decide(facts(State.REVEAL, now_s=SPEC.commit_close_s, **good), BID, None, salt)
+        assert labels(decision) == ["reveal/1"]
+        assert codec.decode(decision.calls[0].fields, Reveal).salt == BID.salt
+    late = facts(State.REVEAL, now_s=SPEC.reveal_close_s, sealed=sealed())
+    assert decide(late, BID, None, salt) == Decision(note="late")
+    assert decide(early, None, None, salt) == Decision()
+
+
+@pytest.mark.row("J13", "J14")
+def test_each_own_pair_is_confirmed_on_our_side_only() -> None:
+    pairs = (
+        pair(1),
+        pair(2, PairState.BUYER_CONFIRMED),
+        pair(3, PairState.SELLER_CONFIRMED),
+        pair(4, PairState.DROPPED),
+    )
+    found = facts(State.MATCHED, event=event(State.MATCHED, 4), pairs=tuple(replace(p, slot_wh=[5] * 4) for p in pairs))
+    decision = decide(found, BID, None, salt)
+    assert labels(decision) == ["choice/1", "confirm/1/1", "confirm/1/2"]
+    assert codec.decode(decision.calls[0].fields, Confirmtransaction).accept
+    assert codec.decode(decision.calls[1].fields, Confirm) == Confirm(1, 1, True)
+
+
+@pytest.mark.row("J12")
+@pytest.mark.parametrize(
+    ("problem", "changes"),
+    [
+        ("pair-price", {"price_u_per_wh": [299, 500, 500, 500]}),
+        ("pair-energy", {"slot_wh": [51, 0, 0, 0]}),
+        ("pair-side", {"seller": OTHER, "buyer": ME}),
+        ("pair-slots", {"slot_wh": [20, 20]}),
+    ],
+)
+def test_a_pair_that_the_bid_did_not_allow_is_refused(problem: str, changes: dict[str, object]) -> None:
+    found = facts(State.MATCHED, pairs=(pair(**changes),))
+    decision = decide(found, BID, None, salt)
+    assert decision.note == problem and labels(decision) == ["choice/1"]
+    assert not codec.decode(decision.calls[0].fields, Confirmtransaction).accept
+
+
+def test_a_buyer_never_pays_more_than_its_price() -> None:
+    bid = SealedBid(1, "buy", 400, [50] * 4, b"s" * 16)
+    bought = pair(seller=OTHER, buyer=ME)
+    assert problem_of([bought], bid, ME) == "pair-price"
+    assert problem_of([replace(bought, price_u_per_wh=[400] * 4)], bid, ME) == ""
+    assert problem_of([replace(bought, price_u_per_wh=[400, 400, 400, 9_999], slot_wh=[9, 9, 9, 0])], bid, ME) == ""
+
+
+def test_the_home_gets_its_quota_after_trade() -> None:
+    own = (pair(1, PairState.CONFIRMED), pair(2, PairState.DROPPED))
+    sold = decide(facts(State.CONFIRMED, pairs=own), BID, None, salt).plan
+    assert sold is not None and sold.slots == (140, 140, 140, 140) and sold.trades == 1
+    assert json.loads(sold.encode())["slots"] == [140] * 4 and json.loads(sold.encode())["state"] == "CONFIRMED"
+    bought = replace(own[0], seller=OTHER, buyer=ME)
+    assert quota_after_trade(facts(State.DELIVERING, pairs=(bought,))) == [180] * 4
+    assert quota_after_trade(facts(State.DELIVERING, user=None)) is None
+    over = facts(State.DELIVERING, pairs=own, now_s=SPEC.window_end_s)
+    assert decide(over, BID, None, salt).plan is None
+
+
+def test_when_all_own_pairs_are_decided_the_home_may_know_before_the_deadline() -> None:
+    decision = decide(facts(State.MATCHED, pairs=(pair(1, PairState.CONFIRMED),)), BID, None, salt)
+    assert decision.plan is not None and decision.plan.state == "MATCHED" and decision.calls == ()
+
+
+def test_without_a_result_row_there_is_no_bill() -> None:
+    assert not decide(facts(State.SETTLED), BID, None, salt).bill
+
+
+def test_decisions_repeat_exactly() -> None:
+    for state in State:
+        found = facts(state, pairs=(pair(),), sealed=sealed(), row=row())
+        assert decide(found, BID, PLAN, salt) == decide(found, BID, PLAN, salt)
