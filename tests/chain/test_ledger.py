@@ -1,14 +1,18 @@
 """What a ledger accepts as the next block, and what it can prove afterwards."""
 
+import dataclasses
+
 import pytest
 from chain_world import START_S, CountingContract, FalseKey, certify, false_verify, make_genesis, make_tx, real_keys
 from watt_chain import codec
-from watt_chain.block import Block, Certificate, CertifiedBlock, Header, block_hash, decode_certified
+from watt_chain.block import Block, Certificate, CertifiedBlock, Header, block_hash, decode_certified, message_proofs
 from watt_chain.codec import DecodeError
 from watt_chain.genesis import network_of
-from watt_chain.ledger import CorruptionError, Ledger
+from watt_chain.ledger import BlockContext, CorruptionError, Ledger
 from watt_chain.light import LightClient, ProofError, ReceiptProof, StateProof
-from watt_chain.transaction import txid
+from watt_chain.state import State
+from watt_chain.transaction import DecodedTransaction, decode_transaction, txid
+from watt_wire import merkle
 
 KEYS = [FalseKey(f"node{index}") for index in range(4)]
 USER = FalseKey("user")
@@ -110,27 +114,13 @@ def test_a_transaction_that_may_not_be_in_a_block_is_left_out_by_the_builder_and
     assert block.transactions == good
 
     class Blind(Ledger):
-        """A leader that checks nothing."""
+        """A leader that checks nothing: it pretends to have read a good transaction of its own."""
 
-        def _admit(self, raw: bytes) -> object:  # type: ignore[override]
-            from watt_chain.transaction import decode_transaction
-
-            good_one = decode_transaction(good[0])
-            return (
-                good_one
-                if raw == good[0]
-                else type(good_one)(
-                    bytes(32),
-                    "Add",
-                    1,
-                    1,
-                    b"",
-                    USER.public,
-                    bytes(8),
-                    raw,
-                    __import__("watt_wire.merkle").merkle.leaf_hash(raw),
-                )
-            )
+        def _admit(self, raw: bytes) -> DecodedTransaction:
+            read = decode_transaction(good[0])
+            if raw == good[0]:
+                return read
+            return dataclasses.replace(read, signer=USER.public, raw=raw, digest=merkle.leaf_hash(raw))
 
     liar = Blind(GENESIS, 1, CountingContract(), verify=false_verify)
     forged = liar.build(0, LEADER, START_S + 1, [tx, *good])
@@ -165,8 +155,6 @@ def test_messages_of_a_block_are_under_its_outbox_root() -> None:
     node = ledger()
     calls = [make_tx(USER, NETWORK, 1, kind="Send"), make_tx(USER, NETWORK, 2, kind="Send")]
     applied = node.apply(certify(node, node.build(0, LEADER, START_S + 1, calls), KEYS))
-    from watt_chain.block import message_proofs
-
     size, entries = message_proofs(applied.out_messages, 0)
     recent = node.certified(1)
     assert recent is not None
@@ -337,3 +325,39 @@ def test_a_ledger_replays_its_own_blocks_to_the_same_state_and_serves_them() -> 
     assert [again.certified(height) for height in range(1, 6)] == stored and again.certified(6) is None
     hash_ = block_hash(NETWORK, decode_certified(stored[-1])[1].header)
     assert again.head.block_hash == hash_
+
+
+def test_a_signature_is_verified_once_and_a_block_executed_once() -> None:
+    checks: list[bytes] = []
+    runs: list[bytes] = []
+
+    class Watched(CountingContract):
+        def execute(self, state: State, context: BlockContext, tx: DecodedTransaction) -> str:
+            runs.append(tx.txid)
+            return super().execute(state, context, tx)
+
+    def counting(public: bytes, message: bytes, signature: bytes) -> bool:
+        checks.append(signature)
+        return false_verify(public, message, signature)
+
+    node = Ledger(GENESIS, 1, Watched(), verify=counting)
+    block = node.build(0, LEADER, START_S + 1, txs())
+    assert node.check(block) is None
+    node.apply(certify(node, block, KEYS), certificate_known=True)
+    assert len(checks) == 3 and len(runs) == 3
+    other = Ledger(GENESIS, 1, Watched(), node.verified, counting)
+    assert other.check(block) is None and len(checks) == 3
+
+
+def test_proofs_of_blocks_long_ago_are_forgotten_and_their_blocks_served_from_the_archive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("watt_chain.ledger.RECENT_BLOCKS_MAX", 2)
+    archive: dict[int, bytes] = {}
+    node = Ledger(GENESIS, 1, CountingContract(), verify=false_verify, archive=archive.get)
+    for height in range(1, 5):
+        archive[height] = certify(node, node.build(0, height % 4, START_S, txs(1, height)), KEYS)
+        node.apply(archive[height])
+    assert node.find_receipt(txid(txs(1, 1)[0])) is None and node.find_receipt(txid(txs(1, 3)[0])) == 3
+    assert len(node._blocks) == 2
+    assert [node.certified(height) for height in (1, 4, 5)] == [archive[1], archive[4], None]

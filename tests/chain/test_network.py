@@ -205,7 +205,7 @@ def test_a_new_node_with_an_empty_disk_follows_a_long_chain() -> None:
     world.crash(3)
     for nonce in range(1, 141):
         world.submit(make_tx(USERS[0], world.network, nonce), 0)
-        world.run(700, lambda: world.total(0) == nonce)
+        world.run(700, lambda wanted=nonce: world.total(0) == wanted)  # type: ignore[misc]
     assert world.height(0) > 64  # more than one answer holds
     world.start(3)
     assert world.run(20_000, lambda: world.height(3) == world.height(0))

@@ -1,5 +1,6 @@
 """One replica at a time: what it signs, what it refuses, when it is silent, what it remembers."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
@@ -30,6 +31,7 @@ from watt_chain.pbft.messages import (
     signed_bytes,
 )
 from watt_chain.pbft.outputs import EVIDENCE_MAX, Record
+from watt_chain.pbft.round import VoteBook
 from watt_wire import merkle
 
 KEYS = [FalseKey(f"node{index}") for index in range(4)]
@@ -247,7 +249,7 @@ def test_votes_are_sent_again_until_the_height_is_final_and_less_and_less_often(
     for _ in range(60):
         if any(isinstance(m, Prepare) for m in bench.wait(500)):
             times.append(bench.now_ms - T0)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert gaps[:3] == [1000, 2000, 4000] and set(gaps[3:]) == {4000}
 
 
@@ -378,6 +380,25 @@ def test_a_proposal_that_overtook_its_new_view_is_kept() -> None:
     assert not bench.votes()
     bench.give(new_view(2, {1: None, 2: None, 3: None}))
     assert bench.votes() == {("Prepare", 2, hash_of(block))}
+
+
+def test_a_peer_that_missed_the_new_view_is_sent_it_again() -> None:
+    leader = Bench(index=2)
+    for sender in (0, 1, 3):
+        leader.give(ViewChange(1, sender, 1, 1, None))
+    leader.sent.clear()
+    leader.give(ViewChange(1, 1, 1, 1, None))
+    assert len(leader.of(NewView)) == 1
+
+
+def test_transactions_that_no_block_takes_are_forgotten_and_nothing_is_proposed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(index=1, settings={"batch_ms": 0})
+    monkeypatch.setattr(bench.ledger, "build", lambda view, proposer, time_s, txs: Block(a_block().header, []))
+    bench.submit(tx())
+    bench.wait(10_000)
+    assert not bench.of(PrePrepare) and not bench.of(ViewChange) and len(bench.replica.pool) == 0
 
 
 def test_in_a_view_change_nothing_is_prepared_or_committed() -> None:
@@ -650,3 +671,12 @@ def test_the_status_names_whose_vote_is_missing() -> None:
     bench.give(Prepare(1, 2, 1, 0, hash_of(block)))
     assert (bench.replica.status()["phase"], bench.replica.status()["missing"]) == ("commit", [1, 2, 3])
     assert bench.replica.status()["crashes_survived"] == 1
+
+
+def test_votes_of_views_long_left_are_forgotten() -> None:
+    book = VoteBook()
+    for view in range(40):
+        book.add(view, 1, bytes(32), bytes(64))
+        book.prune(view)
+    assert book.seen(39, 1) and book.seen(39 - VIEW_WINDOW, 1) and book.seen(38 - VIEW_WINDOW, 1) is None
+    assert len(book.winners(1)) == VIEW_WINDOW + 1

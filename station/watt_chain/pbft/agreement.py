@@ -46,7 +46,7 @@ class Agreement:
     # Questions --------------------------------------------------------------------------------------------
 
     def deadline_ms(self) -> int | None:
-        """When the patience with the current view ends; None while nothing is pending (CONSENSUS.md 4.5)."""
+        """When the patience with the current view ends; None while nothing is pending (CONSENSUS.md 4.5.1)."""
         round_ = self.round
         if not round_.active:
             return round_.escalate_ms
@@ -120,7 +120,7 @@ class Agreement:
             for tx in chosen:
                 if tx.raw not in built:
                     self._exchange.pool.forget(tx.txid)
-        if not block.transactions:  # CONSENSUS.md 4.3: no empty blocks
+        if not block.transactions:  # CONSENSUS.md 4.3.1: no empty blocks
             return
         header = codec.decode(block.header, Header, blocks.HEADER_SIZE_MAX)
         hash_ = blocks.block_hash(self._app.network, block.header)
@@ -140,7 +140,7 @@ class Agreement:
             return
         hash_ = blocks.block_hash(self._app.network, message.header)
         if round_.proposal is not None:
-            if round_.proposal.hash != hash_:  # CONSENSUS.md 4.3: one proposal per view; a second is evidence
+            if round_.proposal.hash != hash_:  # CONSENSUS.md 4.3.2, 4.8: one proposal per view; a second is evidence
                 frames = (round_.proposal.frame, data)
                 desk.accuse("pre-prepare", message.sender, message.height, message.view, *frames)
             return
@@ -237,7 +237,7 @@ class Agreement:
             self._leave_view(self.round.view + 1)
 
     def resend(self) -> None:
-        """Say again what the height may still need from us: messages get lost (CONSENSUS.md 4.3)."""
+        """Say again what the height may still need from us: messages get lost (CONSENSUS.md 4.3.6)."""
         round_, desk = self.round, self._desk
         round_.resends += 1
         if not round_.active:
@@ -299,7 +299,7 @@ class Agreement:
         if signed is not None and signed != hash_:
             raise DecodeError("signed-other")  # before a restart we supported another block in this view
         if round_.required is not None and round_.required.header != message.header:
-            raise DecodeError("not-required")
+            raise DecodeError("not-required")  # 4.4.5
         try:
             header = codec.decode(message.header, Header, blocks.HEADER_SIZE_MAX)
         except DecodeError:
@@ -340,7 +340,7 @@ class Agreement:
         round_, desk = self.round, self._desk
         view, hash_ = round_.view, proposal.hash
         if round_.signed_prepares.get(view, hash_) != hash_:
-            return  # CONSENSUS.md 4.7: we supported another block in this view; stay silent
+            return  # CONSENSUS.md 4.7.2: we supported another block in this view; stay silent
         if view not in round_.signed_prepares:
             stored = hash_ in round_.signed_prepares.values()
             if frame:
@@ -378,7 +378,7 @@ class Agreement:
         return signature
 
     def _maybe_prepared(self) -> None:
-        """With q prepares for the block we support in this view: keep the certificate, then sign commit."""
+        """With q prepares for the block we support in this view: keep the certificate, then sign commit (4.3.4)."""
         round_, desk = self.round, self._desk
         view, proposal = round_.view, round_.proposal
         if not round_.active or proposal is None or round_.signed_prepares.get(view) != proposal.hash:
@@ -394,7 +394,7 @@ class Agreement:
         self._maybe_final()
 
     def _maybe_final(self) -> None:
-        """A block with q commits of one view, any view, is final, once we have it."""
+        """A block with q commits of one view, any view, is final, once we have it (4.3.5)."""
         round_, desk = self.round, self._desk
         for view, hash_ in round_.commits.winners(desk.q):
             proposal = round_.proposals.get(hash_)
@@ -512,7 +512,7 @@ class Agreement:
         round_.commits.prune(view)
 
     def _leave_view(self, view: int) -> None:
-        """Stop voting below `view` and say so."""
+        """Stop voting below `view` and say so (4.4.1)."""
         self._desk.persist("view-change", self.round.height, view)
         self._move_to(view, active=False)
         self._say_view_change()
@@ -536,13 +536,13 @@ class Agreement:
         if round_.active:
             return
         if round_.escalate_ms is None and sum(view >= round_.view for view in others) + 1 >= desk.q:
-            # CONSENSUS.md 4.5: the clock of a view starts once q have left the view before, not earlier.
+            # CONSENSUS.md 4.5.3: the clock of a view starts once q have left the view before, not earlier.
             round_.escalate_ms = desk.now_ms + desk.config.timeout_of(round_.view)
         if self._leader(round_.view) == desk.index:
             self._maybe_lead()
 
     def _maybe_lead(self) -> None:
-        """With q view changes for exactly this view: show them, and enter it."""
+        """With q view changes for exactly this view: show them, and enter it (4.4.4)."""
         round_, desk = self.round, self._desk
         frames = [frame for _, (vote, frame) in sorted(round_.view_changes.items()) if vote.view == round_.view]
         if len(frames) < desk.q:

@@ -71,5 +71,5 @@ class ReplicaConfig:
             raise ValueError("timeouts and limits must be positive")
 
     def timeout_of(self, view: int) -> int:
-        """Patience in a view, ms: doubled per view, capped (CONSENSUS.md 4.5)."""
+        """Patience in a view, ms: doubled per view, capped (CONSENSUS.md 4.5.2)."""
         return min(self.timeout_ms << min(view, 20), self.timeout_max_ms)

@@ -189,7 +189,7 @@ class Replica:
             return
         if isinstance(message, _AGREEMENT) and not self._is_current(sender, message, data):
             return
-        # One verification for every kind of message, before anything acts on it.
+        # CONSENSUS.md 4.2.3: one verification for every kind of message, before anything acts on it.
         if not is_genuine(frame, message, self._app.network, self._app.publics[sender], desk.config.verify):
             desk.reject("frame-signature", sender)
             return

@@ -32,7 +32,7 @@ class Place:
 
 
 def check_prepared(prepared: Prepared, below_view: int, place: Place) -> str:
-    """ "" or why this is no prepared certificate of a view below `below_view` at this place."""
+    """ "" or why this is no prepared certificate of a view below `below_view` at this place (4.4.2)."""
     try:
         header = codec.decode(prepared.header, Header, blocks.HEADER_SIZE_MAX)
     except DecodeError:
@@ -49,7 +49,7 @@ def check_prepared(prepared: Prepared, below_view: int, place: Place) -> str:
 
 
 def choose(votes: Iterable[ViewChange]) -> Prepared | None:
-    """The certificate that binds the new view: that of the highest view, or None when nobody prepared anything.
+    """The certificate that binds the new view (4.4.5): that of the highest view, or None when nobody prepared anything.
 
     The votes must be genuine. Independent of their order; two certificates of one view name the same block
     unless more than f validators lie, and then the lower header bytes win, the same for everybody.
@@ -99,7 +99,7 @@ def _open_vote(data: bytes, place: Place) -> ViewChange | None:
 
 
 def view_to_join(views: Sequence[int], own_view: int, n: int) -> int | None:
-    """The view to move to because others left ours, or None.
+    """The view to move to because others left ours, or None (4.4.3).
 
     `views` are the views that distinct other validators want. f + 1 of them above our own contain an honest
     one; the (f + 1)-th largest is a view that an honest validator really reached, however high f liars aim.
