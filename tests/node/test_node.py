@@ -22,6 +22,7 @@ def heights(network: Network) -> set[int]:
     return {node.height() for node in network.nodes.values()}
 
 
+@pytest.mark.row("F13", "F18")
 async def test_given_four_nodes_when_a_transaction_is_submitted_to_one_then_all_store_the_same_block(
     tmp_path: Path,
 ) -> None:
@@ -193,6 +194,23 @@ async def test_given_out_messages_when_asked_from_a_sequence_then_proven_batches
     assert nodes[1].messages(0, 72) == []
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    await network.close()
+
+
+async def test_given_a_node_that_restarted_when_asked_for_messages_then_those_of_old_blocks_are_there(
+    tmp_path: Path,
+) -> None:
+    network = Network(tmp_path, areas=(1,))
+    node = await network.start(1, 0)
+    for nonce in (1, 2):
+        await node.submit(network.transaction("ann", nonce, kind="tell", fields=[0, "Told", b"%d" % nonce]))
+        await until(lambda nonce=nonce: node.height() == nonce)  # type: ignore[misc]
+    before = node.messages(0, 1)
+    await network.stop(1, 0)
+    again = await network.start(1, 0)
+    assert [last for last, _ in before] == [1, 2]
+    assert again.messages(0, 1) == before
+    assert again.messages(0, 2) == before[1:]
     await network.close()
 
 

@@ -158,7 +158,7 @@ def status(area: Area, index: int) -> dict[str, object]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-@pytest.mark.row("B9", "B12")
+@pytest.mark.row("B7", "B31")
 async def test_given_an_area_when_a_household_transacts_then_proven_receipts_answers_and_notices_reach_it(
     tmp_path: Path,
 ) -> None:
