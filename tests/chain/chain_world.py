@@ -119,12 +119,16 @@ Tamper = Callable[[int, int, bytes], bytes | None]
 class World:
     """n replicas, a lossy network and a clock, all from one seed."""
 
-    def __init__(self, n: int, seed: int, **settings: int) -> None:
+    def __init__(self, n: int, seed: int, real: bool = False, **settings: int) -> None:
+        """`real`: P-256 signatures instead of false ones."""
         self.n = n
+        self.verify = crypto.verify if real else false_verify
         self.random = random.Random(seed)
         self.seed = seed
         self.settings = settings
-        self.keys = [FalseKey(f"node{index}") for index in range(n)]
+        self.keys: list[FalseKey] | list[crypto.PrivateKey] = (
+            real_keys(n) if real else [FalseKey(f"node{index}") for index in range(n)]
+        )
         self.genesis = make_genesis([key.public for key in self.keys])
         self.network = network_of(self.genesis)
         self.now_ms = 1_000
@@ -154,14 +158,14 @@ class World:
     def start(self, index: int) -> None:
         """Start a node from its disk."""
         disk = self.disks[index]
-        ledger = Ledger(self.genesis, 1, CountingContract(), verify=false_verify)
+        ledger = Ledger(self.genesis, 1, CountingContract(), verify=self.verify)
         for certified in disk.blocks:
             ledger.replay(certified)
         config = ReplicaConfig(
             index=index,
             key=self.keys[index],
             protocol_time=lambda now_ms: START_S + now_ms // 1000,
-            verify=false_verify,
+            verify=self.verify,
             **self.settings,
         )
         replica = Replica(config, ledger)

@@ -8,9 +8,10 @@ whatever it was restarted from.
 import random
 
 import pytest
-from chain_world import FalseKey, World, make_tx
+from chain_world import FalseKey, World, make_tx, real_keys
 from watt_chain import block as blocks
 from watt_chain import codec
+from watt_chain.light import LightClient
 from watt_chain.pbft.messages import Commit, Frame, Message, Prepare, PrePrepare, signed_bytes
 
 USERS = [FalseKey(f"user{number}") for number in range(5)]
@@ -209,6 +210,19 @@ def test_a_new_node_with_an_empty_disk_follows_a_long_chain() -> None:
     assert world.height(0) > 64  # more than one answer holds
     world.start(3)
     assert world.run(20_000, lambda: world.height(3) == world.height(0))
+
+
+@pytest.mark.row("F13")
+def test_with_real_signatures_four_stations_make_blocks_that_anybody_can_check() -> None:
+    world = World(4, 6, real=True, **SETTINGS)
+    user = real_keys(1, offset=100)[0]
+    for nonce in range(1, 6):
+        assert world.submit(make_tx(user, world.network, nonce), nonce % 4) == ""
+        assert world.run(10_000, lambda wanted=nonce: all(world.total(i) == wanted for i in range(4)))  # type: ignore[misc]
+    client = LightClient(world.genesis, world.network)
+    for certified in world.disks[0].blocks:
+        parts, block, header, _ = blocks.decode_certified(certified)
+        assert client.check_header(1, block.header, parts.certificate) == header
 
 
 def test_an_idle_area_only_says_where_it_is() -> None:
