@@ -26,9 +26,11 @@ from watt_tools import judge, network, progress
 from watt_tools.children import ChildFailed, Children, command
 from watt_tools.scenario import build
 
-START_LEAD_MS = 12_000
+START_LEAD_MS = progress.START_LOOK_BACK_MS
 "The protocol clock stands still this long: some 25 Python processes start on two cores."
 BROKER_WAIT_S = 15
+GATEWAY_WAIT_S = 20
+"Then the plugs start anyway: they keep their readings until a gateway takes them."
 DRAIN_S = 25
 "After the event: gateways empty their outboxes; they need one block and one receipt each."
 RUN_MAX_S = 600
@@ -124,8 +126,7 @@ def _play(options: Options, net: network.Network, say: progress.Reporter) -> Non
     try:
         _start_broker(options, net, children)
         net.start_clock(options.speed, START_LEAD_MS)
-        for process in net.processes():
-            children.start(process.name, command(*process.words), process.log)
+        _start_daemons(net, children)
         spec = json.loads((options.folder / "main/event.json").read_text())
         _watch(net, children, spec, say)
         _drain(net, children, say)
@@ -141,6 +142,21 @@ def _play(options: Options, net: network.Network, say: progress.Reporter) -> Non
         for note in children.notes:
             say.line(note)
         say.close()
+
+
+def _start_daemons(net: network.Network, children: Children) -> None:
+    """Nodes and gateways first; the plugs when their gateways listen, so that no first reading waits for a repeat."""
+    processes = net.processes()
+    for process in processes:
+        if not process.name.startswith("rig"):
+            children.start(process.name, command(*process.words), process.log)
+    deadline_s = time.monotonic() + GATEWAY_WAIT_S
+    while time.monotonic() < deadline_s and not progress.gateways_listen(net):
+        children.watch()
+        time.sleep(0.2)
+    for process in processes:
+        if process.name.startswith("rig"):
+            children.start(process.name, command(*process.words), process.log)
 
 
 def _watch(net: network.Network, children: Children, spec: dict[str, Any], say: progress.Reporter) -> None:

@@ -26,6 +26,8 @@ PHASES = (
     ("meter_close_s", "settlement, credit, incentive, points"),
 )
 LINE_WIDTH = 118
+START_LOOK_BACK_MS = 12_000
+"A status older than this start is of an earlier run."
 
 
 @dataclass
@@ -95,6 +97,18 @@ def observe(net: Network) -> Seen:
         seen.unacknowledged += int(status.get("unacknowledged", 0))
     seen.outboxes_empty = seen.gateways == len(net.homes) and seen.pending == 0
     return seen
+
+
+def gateways_listen(net: Network) -> bool:
+    """Whether every gateway of this start is connected to the broker of its plugs."""
+    clock = net.clock
+    for home in net.homes:
+        status = load(net.folder / f"homes/{home['name']}/status.json")
+        if int(status.get("written_ms", 0)) < int(clock["machine_start_ms"]) - START_LOOK_BACK_MS:
+            return False
+        if not status.get("brokers", {}).get("home"):
+            return False
+    return True
 
 
 class Reporter:
