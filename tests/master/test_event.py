@@ -28,6 +28,7 @@ def test_given_two_areas_when_the_clock_runs_then_the_offices_bring_the_event_fr
         assert world.view.anchor_height(area) == world.chains[area].ledger.head.height
         assert world.money_u(area) == 4 * 50_000_000
     assert world.calls("Initial", 0) == world.calls("Match", 0) == world.calls("SettlementAmount", 0) == [""]
+    assert world.offices.grid.status()["announcement_missed"] is False
     statuses = {home.number: world.row(home).status for home in world.homes if home.area == 1}
     assert statuses == {1: "performed", 2: "breached", 3: "performed", 4: "performed"}
     changes = {home.number: world.row(home).credit_after - world.row(home).credit_before for home in world.homes}
@@ -128,3 +129,13 @@ def test_given_an_event_when_status_is_asked_then_state_books_matches_and_gap_ar
     assert status["areas"]["1"]["offers"] == 2 and status["areas"]["1"]["bids"] == 2
     assert 0 <= status["gap_ppm"] <= 50_000
     assert status["areas"]["1"]["users"] == {"breached": 1, "performed": 3}
+
+
+def test_given_a_signal_whose_bids_are_already_closed_when_the_master_starts_then_it_is_not_sent_and_shown_as_missed(
+    world: Any,
+) -> None:
+    world.run(world.event.announce_s - 150)
+    world.now_s = world.event.commit_close_s
+    finish(world)
+    assert world.calls("Initial", 0) == []
+    assert world.offices.grid.status()["announcement_missed"] is True
