@@ -32,7 +32,7 @@ from watt_gateway.lines import Lines
 from watt_gateway.meters.modbus import MainMeter, MeterError, load_map
 from watt_gateway.mqtt import Link, LinkError
 from watt_gateway.service import open_network
-from watt_gateway.store import Store, StoreError
+from watt_gateway.store import STORE_FILE, Store, StoreError
 
 CONNECT_S = 5
 """A broker that does not answer within this is not there."""
@@ -114,7 +114,7 @@ def _network(config: GatewayConfig, findings: list[Finding]) -> LightClient | No
 
 def _store(config: GatewayConfig, findings: list[Finding]) -> None:
     folder = config.store.path
-    path = folder / "gateway.sqlite"
+    path = folder / STORE_FILE
     if not path.exists():
         findings.append(Finding("ok", f"store {path}: new, made at the first start"))
     else:

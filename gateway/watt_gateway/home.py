@@ -31,7 +31,7 @@ from watt_gateway.meters.modbus import POLL_MS_MIN, MainMeter, MeterError, load_
 from watt_gateway.mqtt import Link, LinkError, same_endpoint
 from watt_gateway.outgoing import Outgoing
 from watt_gateway.registry import PlugEntry, Registry, RegistryError
-from watt_gateway.store import Store, StoreError, StoreUnavailable
+from watt_gateway.store import STORE_FILE, Store, StoreError, StoreUnavailable
 
 DAY_S = 86_400
 QUARTER_S = 900
@@ -60,7 +60,7 @@ class Home:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self._folder)
-            self._store = Store(self._folder / "gateway.sqlite")
+            self._store = Store(self._folder / STORE_FILE)
             self._registry = Registry(self._folder / "registry.json")
             publics = self._pair_plugs(config.plugs)
         except (StoreError, RegistryError) as error:

@@ -20,7 +20,12 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from watt_wire.record import SIZE as RECORD_SIZE
+
 from watt_gateway.config import PLUGS_MAX
+
+STORE_FILE = "gateway.sqlite"
+"""Name of the database in a household's folder."""
 
 OUTBOX_ITEMS_MAX = PLUGS_MAX * 96 * 3
 """Three days without uplink: 64 plugs, one checkpoint a quarter of an hour. Beyond it plugs keep their readings."""
@@ -443,3 +448,27 @@ def read_final_batches(folder: Path) -> list[tuple[bytes, list[bytes]]]:
         size = len(records) // count if count else 0
         found.append((frame, [records[at * size : (at + 1) * size] for at in range(count)]))
     return found
+
+
+def read_final_batches(folder: Path) -> list[tuple[bytes, list[bytes]]]:
+    """(checkpoint frame, record frames) of every reading in a gateway's folder that is final, by plug and counter.
+
+    Final is what a verified receipt says: accepted, or "counter" (an earlier form of the same transaction won and its
+    receipt was lost). StoreError when the store is not there or damaged. For exports of a stopped gateway.
+    """
+    path = folder / STORE_FILE
+    if not path.exists():
+        raise StoreError(f"{path}: no such store")
+    store = Store(path)
+    try:
+        with store._lock:
+            query = "SELECT plug, counter, frame, records FROM batches ORDER BY plug, counter"
+            rows = store._db.execute(query).fetchall()
+            codes = dict(store._db.execute("SELECT label, code FROM receipts WHERE kind = 'Checkpoint'").fetchall())
+    finally:
+        store.close()
+    return [
+        (frame, [records[at : at + RECORD_SIZE] for at in range(0, len(records), RECORD_SIZE)])
+        for plug, counter, frame, records in rows
+        if codes.get(checkpoint_label(plug, counter)) in ("", "counter")
+    ]

@@ -114,6 +114,13 @@ def test_a_register_that_falls_between_batches_is_refused_unless_the_plug_signs_
     assert isinstance(intake.judge(plug.id, plug.batch(reason=checkpoint.DISCONTINUITY)), Fresh)
 
 
+def test_a_checkpoint_that_does_not_name_the_one_before_is_refused() -> None:
+    plug = PlugStandIn()
+    intake = intake_for(plug)
+    take(intake, plug, plug.batch())
+    assert intake.judge(plug.id, plug.batch(previous=bytes(32))) == Refused("chain-previous")
+
+
 def test_records_that_do_not_follow_the_stored_ones_are_refused() -> None:
     plug = PlugStandIn()
     intake = intake_for(plug)

@@ -151,6 +151,16 @@ def test_a_batch_that_is_there_already_is_not_queued_twice(tmp_path: Path) -> No
     assert len(store.outbox()) == 2
 
 
+def test_a_commit_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    batches = good_batches(2)
+    store = Store(tmp_path / "gateway.sqlite")
+    broken = NewItem("Checkpoint", checkpoint_label(batches[1].plug, 2), object())  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.Error):
+        store.commit(batches, [*items_of(batches[:1]), broken])
+    assert store.counts().batches == 0 and store.outbox() == []
+    assert len(store.commit(batches, items_of(batches))) == 2
+
+
 def test_an_item_leaves_the_outbox_only_with_its_receipt(tmp_path: Path) -> None:
     batches = good_batches(2)
     store = Store(tmp_path / "gateway.sqlite")
@@ -232,6 +242,21 @@ def test_old_readings_go_only_when_final_and_never_the_tip(tmp_path: Path) -> No
     assert store.prune(batches[1].time_s) == 1
     assert store.prune(2**40) == 1
     assert store.tips()[batches[-1].plug].counter == 3
+
+
+def test_an_export_gets_what_is_final_and_nothing_else(tmp_path: Path) -> None:
+    batches = good_batches(4)
+    store = Store(tmp_path / stores.STORE_FILE)
+    queued = store.commit(batches, items_of(batches))
+    codes = ["", "counter", "register-fell"]
+    store.settle([(item.seq, receipt_of(item.label, code)) for item, code in zip(queued, codes, strict=False)])
+    store.close()
+    found = stores.read_final_batches(tmp_path)
+    assert [frame for frame, _ in found] == [batches[0].frame, batches[1].frame]
+    assert [b"".join(records) for _, records in found] == [batches[0].records, batches[1].records]
+    assert all(len(records) == 3 for _, records in found)
+    with pytest.raises(StoreError, match="no such store"):
+        stores.read_final_batches(tmp_path / "absent")
 
 
 def test_remembered_values_survive(tmp_path: Path) -> None:
