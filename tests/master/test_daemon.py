@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
 from node_bench import Network, key, until  # the bench of the node kit's own tests
 
 
-def config_of(net: Any) -> MasterConfig:
-    settings = net.settings(0, 0)
+def config_of(net: Any, index: int = 0) -> MasterConfig:
+    settings = net.settings(0, index)
     enrol = kinds.Enrol(
         key("home").public, 0, [kinds.EnrolPlug(key("plug").public, "plain", 3680)], False, 4000, "h25", False
     )
@@ -36,8 +36,8 @@ def config_of(net: Any) -> MasterConfig:
     clock = net.clock
     return MasterConfig(
         network=settings.network, node=settings.node, tls=settings.tls, listen=settings.listen, peers=settings.peers,
-        areas=[EndpointSection(chain=1, index=0, host="127.0.0.1", port=net.port(1, 0))],
-        services=ServicesSection(
+        areas=[EndpointSection(chain=1, index=at, host="127.0.0.1", port=net.port(1, at)) for at in range(net.size(1))],
+        services=ServicesSection() if index else ServicesSection(
             grid=GridSection(key=net.folder / "grid.key"),
             aggregator=AggregatorSection(key=net.folder / "aggregator.key"),
             registrar=RegistrarSection(file=net.folder / "registrar.bin"),
@@ -89,6 +89,33 @@ def test_given_a_master_and_a_station_when_a_user_is_registered_then_the_block_i
             assert station.height() == 1  # nothing was registered twice
         finally:
             await again.stop()
+            await net.close()
+        assert not net.failures, net.failures
+
+    asyncio.run(scenario())
+
+
+def test_given_four_masters_and_four_stations_when_one_of_each_is_gone_then_every_block_is_still_anchored_once(
+    tmp_path: Path,
+) -> None:
+    """The master on duty for area 1 is never started, nor is one station; a stand-in anchors."""
+
+    async def scenario() -> None:
+        net = Network(tmp_path, areas=(4,), masters=4, contract=lambda: AreaContract(Market()))
+        for index in (0, 1, 2):
+            await net.start(1, index)
+        masters = [Master(config_of(net, index), Log(f"m{index}", "debug", net.log)) for index in (0, 2, 3)]
+        try:
+            for master in masters:
+                await master.start()
+            await until(lambda: all(one.view.anchor_height(1) >= 1 for one in masters), 40, "anchored")
+            anchors = list(masters[0].archive.transactions(0, ("Anchor",)))
+            assert [row.code for row in anchors] == [""]
+            assert [one.view.ledger(1).head.height for one in masters] == [1, 1, 1]
+            assert all(not one.status()["areas"]["1"]["halted"] for one in masters)
+        finally:
+            for master in masters:
+                await master.stop()
             await net.close()
         assert not net.failures, net.failures
 
