@@ -169,6 +169,8 @@ def _watch(net: network.Network, children: Children, spec: dict[str, Any], say: 
         seen = progress.observe(net)
         say.show(seen, net.protocol_now_s(), spec)
         if seen.main_state == "CLOSED":
+            event_s = int(time.time()) - int(net.clock["machine_start_ms"]) // 1000
+            say.line(f"  The event took {event_s} s at {net.clock['speed']}-fold speed; books are closed.")
             return
         if seen.main_state == "ABORTED" or seen.aborted:
             raise DemoFailed(f"the event was aborted ({seen.aborted or 'main chain'}); logs: {net.folder / 'logs'}")

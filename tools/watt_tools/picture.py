@@ -75,8 +75,8 @@ def png(evening: Evening, path: Path) -> None:
     before = [value / 1000 for value in evening.before_w]
     after = [value / 1000 for value in evening.after_w]
     axes.axvspan(*evening.window, color="#f3ead7", label="event window", zorder=0)
-    axes.stairs(before, slots, color="#b4532a", linewidth=1.8, linestyle="--", label="without the event")
-    axes.stairs(after, slots, color="#1f5f8b", linewidth=2.2, label="with the event (metered)")
+    axes.stairs(before, slots, baseline=None, color="#b4532a", linewidth=1.8, linestyle="--", label="without the event")
+    axes.stairs(after, slots, baseline=None, color="#1f5f8b", linewidth=2.2, label="with the event (metered)")
     axes.hlines(
         evening.cap_w / 1000,
         *evening.window,
@@ -86,17 +86,17 @@ def png(evening: Evening, path: Path) -> None:
         label="sum of quotas, highest slot",
     )
     axes.set_xlim(0, len(before))
-    axes.set_ylim(0, max(*before, *after) * 1.15)
+    axes.set_ylim(0, max(*before, *after) * 1.08)
     ticks = list(range(0, len(before) + 1, 4))
     axes.set_xticks(ticks, [evening.clock(slot) for slot in ticks])
     axes.set_xlabel("time of day (UTC)")
     axes.set_ylabel("load of all homes, kW (quarter-hour mean)")
-    axes.set_title("One evening peak")
+    axes.set_title("One evening peak: what the plugs metered, and what the same homes would have drawn", fontsize=10)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)

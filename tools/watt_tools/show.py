@@ -25,7 +25,7 @@ def savers(console: Console, homes: list[dict[str, Any]]) -> None:
     table = Table(title="Who saved what, and who needed more (Wh over the event window)", title_justify="left")
     for column in ("home", "area", "role", "quota", "traded", "quota after", "metered", "result", "credit", "points"):
         table.add_column(column, justify="left" if column in ("home", "role", "result") else "right")
-    for home in homes:
+    for home in sorted(homes, key=lambda home: str(home["name"])):
         event = home["event"]
         if event is None:
             continue
@@ -74,7 +74,7 @@ def balances(console: Console, homes: list[dict[str, Any]]) -> None:
     table = Table(title="Money of the participants (currency units)", title_justify="left")
     for column in ("home", "for quota", "charge", "penalty to grid", "together", "balance", "normal price next"):
         table.add_column(column, justify="left" if column == "home" else "right")
-    for home in homes:
+    for home in sorted(homes, key=lambda home: str(home["name"])):
         event = home["event"]
         if event is None:
             continue
