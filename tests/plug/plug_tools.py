@@ -13,6 +13,7 @@ gc.collect()
 from watt_plug.app import Config, Plug  # noqa: E402
 
 gc.collect()
+from watt_wire import batch, checkpoint, topics  # noqa: E402
 
 KEY = b"\x11" * 32
 START_S = 1700000100 // 900 * 900
@@ -54,6 +55,28 @@ def connect(plug: "Plug") -> bytes:
     subscribe = plug.take_output()
     plug.network(b"\x90\x03" + subscribe[2:4] + b"\x01")
     return plug.take_output()
+
+
+def acknowledge(plug: "Plug", data: bytes) -> None:
+    """Answer a batch as the gateway does."""
+    frame, _ = batch.decode(data)
+    head = checkpoint.decode(frame)
+    topic = topics.plug_ack(GATEWAY, plug.plug_id).encode()
+    body = bytes((0, len(topic))) + topic + batch.encode_ack(head.counter, checkpoint.frame_hash(frame))
+    plug.network(b"\x30" + bytes((len(body),)) + body)
+
+
+def deliver(plug: "Plug", data: bytes) -> "list[bytes]":
+    """Acknowledge every batch in the output `data` and in what that brings forth; return all of them."""
+    sent = []
+    while True:
+        payloads = [payload for _, payload in publishes(data)]
+        if not payloads:
+            return sent
+        sent += payloads
+        for payload in payloads:
+            acknowledge(plug, payload)
+        data = plug.take_output()
 
 
 def publishes(data: bytes) -> "list[tuple[bytes, bytes]]":

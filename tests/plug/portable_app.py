@@ -182,21 +182,20 @@ def test_a_power_cut_at_any_write_never_signs_two_things_with_one_counter_that_l
         try:
             plug = tools.make_plug(storage, save_records=4)
             plug.start(START_S)
-            sent += tools.publishes(tools.connect(plug))
-            position = 0
+            sent += tools.deliver(plug, tools.connect(plug))
             for number in range(1, 100):
                 position = number * 40
                 plug.uart(tools.frame(position))
                 plug.tick(START_S + 10 * number)
-                sent += tools.publishes(plug.take_output())
+                sent += tools.deliver(plug, plug.take_output())
         except OSError:
             pass
         storage.left = 1000
         plug = tools.make_plug(storage)
         plug.start(max(plug.resume_s, START_S))
-        sent += tools.publishes(tools.connect(plug))
+        sent += tools.deliver(plug, tools.connect(plug))
         by_counter = {}
-        for _, data in sent:
+        for data in sent:
             head, _ = batch.accept(data, PUBLIC, p256.verify)
             assert by_counter.setdefault(head.counter, data) == data, fail_at
         assert sorted(by_counter) == list(range(1, plug.counter + 1)), fail_at
@@ -210,11 +209,7 @@ def test_a_batch_is_stored_before_it_is_sent_and_kept_until_the_gateway_has_it()
     assert [data for _, data in sent] == [storage.files["b0000000001"]]
     plug.network(b"\x40\x02" + sent[0][0])
     assert plug.unacknowledged == [1], "a PUBACK is the broker's word, not the gateway's"
-    frame, _ = batch.decode(sent[0][1])
-    payload = batch.encode_ack(1, checkpoint.frame_hash(frame))
-    topic = b"wp/1/home/home-1/plug/" + plug.plug_id.hex().encode() + b"/ack"
-    body = bytes((0, len(topic))) + topic + payload
-    plug.network(b"\x30" + bytes((len(body),)) + body)
+    tools.acknowledge(plug, sent[0][1])
     assert plug.unacknowledged == [] and "b0000000001" not in storage.names()
 
 

@@ -117,15 +117,17 @@ def test_only_the_gateways_word_removes_a_batch() -> None:
 
 
 def test_batches_are_sent_in_a_window_and_repeated_ever_more_slowly() -> None:
-    made = filled(MemoryStorage(), outbox.WINDOW + 2)
-    assert [counter for counter, _ in made.due(0)] == [1, 2, 3, 4]
-    assert made.due(outbox.RESEND_FIRST_S - 1) == []
-    assert len(made.due(20)) == outbox.WINDOW
-    assert made.due(59) == [] and len(made.due(60)) == outbox.WINDOW
+    window = outbox.WINDOW
+    wait_s = outbox.RESEND_FIRST_S
+    made = filled(MemoryStorage(), window + 2)
+    assert [counter for counter, _ in made.due(0)] == list(range(1, window + 1))
+    assert made.due(wait_s - 1) == []
+    assert len(made.due(wait_s)) == window
+    assert made.due(3 * wait_s - 1) == [] and len(made.due(3 * wait_s)) == window
     made.acknowledge(acknowledgement(1))
-    assert [counter for counter, _ in made.due(61)] == [5]
+    assert [counter for counter, _ in made.due(3 * wait_s + 1)] == [window + 1]
     made.forget_connection()
-    assert [counter for counter, _ in made.due(62)] == [2, 3, 4, 5]
+    assert [counter for counter, _ in made.due(3 * wait_s + 2)] == list(range(2, window + 2))
 
 
 def test_a_full_outbox_gives_up_the_oldest_and_counts_it() -> None:

@@ -55,10 +55,11 @@ class LocalEngine:
         self.failed = ""
 
     def start(self, settings: dict[str, object]) -> None:
+        """Make the plug; EngineError when its journal is damaged: starting again would not mend it."""
         try:
             self.write(["C " + json.dumps(settings)])
         except CorruptionError as error:
-            self.failed = str(error)
+            raise EngineError(f"{settings.get('flash')}: {error}") from None
 
     def write(self, lines: list[str]) -> None:
         for line in lines:

@@ -12,6 +12,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
+from watt_rig.chip import POWER_COEFFICIENT
+
 UJ_PER_J = 1_000_000
 UJ_PER_WH = 3_600_000_000
 STEPS_MAX = 200_000
@@ -77,23 +79,61 @@ def read_profile(path: Path) -> Profile:
     return Profile(start_s, step_s, watts)
 
 
-class Load:
-    """A profile bent by planned slots. `rated_w` is the most that ever flows."""
+class Bend:
+    """Planned slots with what the meter shows beyond the bare profile after each. Never changed once made."""
 
-    def __init__(self, profile: Profile, rated_w: int) -> None:
-        self.profile = profile
-        self.rated_w = rated_w
-        self.slots: list[ShapedSlot] = []
-        self._starts: list[int] = []
-        self._offsets: list[int] = [0]
-        "After n slots: what the meter shows beyond the bare profile, microjoules."
+    def __init__(self, profile: Profile, rated_w: int, slots: list[ShapedSlot]) -> None:
+        self._profile = profile
+        self._rated_w = rated_w
+        self.slots = tuple(slots[-SHAPED_MAX:])
+        self._starts = [slot.start_s for slot in self.slots]
+        self._offsets = [0]
+        for slot in self.slots:
+            start_uj = self._base_uj(slot.start_s) + self._offsets[-1]
+            most_uj = start_uj + rated_w * (slot.end_s - slot.start_s) * UJ_PER_J
+            end_uj = min(max(slot.end_uj, start_uj), most_uj)
+            self._offsets.append(end_uj - self._base_uj(slot.end_s))
 
     def energy_uj(self, time_s: int) -> int:
-        """Microjoules since the start of the profile; never falls with time."""
         index = bisect_right(self._starts, time_s)
         if index and time_s < self.slots[index - 1].end_s:
             return self._inside(index - 1, time_s)
         return self._base_uj(time_s) + self._offsets[index]
+
+    def _base_uj(self, time_s: int) -> int:
+        return self._profile.energy_j(time_s) * UJ_PER_J
+
+    def _inside(self, index: int, time_s: int) -> int:
+        """Keep the profile's shape where the rated power allows it, else run flat."""
+        slot = self.slots[index]
+        start_base_uj = self._base_uj(slot.start_s)
+        span_uj = self._base_uj(slot.end_s) - start_base_uj
+        start_uj = start_base_uj + self._offsets[index]
+        use_uj = self._base_uj(slot.end_s) + self._offsets[index + 1] - start_uj
+        if span_uj and self._profile.peak_w(slot.start_s, slot.end_s) * use_uj <= self._rated_w * span_uj:
+            return start_uj + use_uj * (self._base_uj(time_s) - start_base_uj) // span_uj
+        return start_uj + use_uj * (time_s - slot.start_s) // (slot.end_s - slot.start_s)
+
+
+class Load:
+    """A profile bent by planned slots. `rated_w` is the most that ever flows.
+
+    A main meter reads it from another thread: a plan is swapped in as a whole, never half made.
+    """
+
+    def __init__(self, profile: Profile, rated_w: int) -> None:
+        self.profile = profile
+        self.rated_w = rated_w
+        self._bend = Bend(profile, rated_w, [])
+
+    @property
+    def slots(self) -> list[ShapedSlot]:
+        """The planned slots, ascending."""
+        return list(self._bend.slots)
+
+    def energy_uj(self, time_s: int) -> int:
+        """Microjoules since the start of the profile; never falls with time."""
+        return self._bend.energy_uj(time_s)
 
     def plan(self, start_s: int, slot_s: int, slot_wh: list[int]) -> None:
         """Bend consecutive slots from `start_s` so that slot i uses slot_wh[i] whole watt-hours on the meter.
@@ -102,8 +142,9 @@ class Load:
         rated power over its length, and a meter does not run backwards.
         """
         kept = [slot for slot in self.slots if slot.end_s <= start_s]
-        self.restore(kept)
-        whole_wh = self.energy_uj(start_s) // UJ_PER_WH
+        # A register counts whole pulses: what it shows at the start may be a watt-hour below what flowed.
+        pulses = Bend(self.profile, self.rated_w, kept).energy_uj(start_s) // POWER_COEFFICIENT
+        whole_wh = pulses * POWER_COEFFICIENT // UJ_PER_WH
         planned = []
         for number, energy_wh in enumerate(slot_wh):
             whole_wh += energy_wh
@@ -113,27 +154,4 @@ class Load:
 
     def restore(self, slots: list[ShapedSlot]) -> None:
         """Take over ascending, disjoint slots, from `plan` or from a state file."""
-        self.slots = []
-        self._starts = []
-        self._offsets = [0]
-        for slot in slots[-SHAPED_MAX:]:
-            start_uj = self._base_uj(slot.start_s) + self._offsets[-1]
-            most_uj = start_uj + self.rated_w * (slot.end_s - slot.start_s) * UJ_PER_J
-            end_uj = min(max(slot.end_uj, start_uj), most_uj)
-            self.slots.append(ShapedSlot(slot.start_s, slot.end_s, slot.end_uj))
-            self._starts.append(slot.start_s)
-            self._offsets.append(end_uj - self._base_uj(slot.end_s))
-
-    def _base_uj(self, time_s: int) -> int:
-        return self.profile.energy_j(time_s) * UJ_PER_J
-
-    def _inside(self, index: int, time_s: int) -> int:
-        """Keep the profile's shape where the rated power allows it, else run flat."""
-        slot = self.slots[index]
-        start_base_uj = self._base_uj(slot.start_s)
-        span_uj = self._base_uj(slot.end_s) - start_base_uj
-        start_uj = start_base_uj + self._offsets[index]
-        use_uj = self._base_uj(slot.end_s) + self._offsets[index + 1] - start_uj
-        if span_uj and self.profile.peak_w(slot.start_s, slot.end_s) * use_uj <= self.rated_w * span_uj:
-            return start_uj + use_uj * (self._base_uj(time_s) - start_base_uj) // span_uj
-        return start_uj + use_uj * (time_s - slot.start_s) // (slot.end_s - slot.start_s)
+        self._bend = Bend(self.profile, self.rated_w, slots)
