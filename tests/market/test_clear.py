@@ -1,0 +1,188 @@
+"""Clearing: optimal on books small enough to try everything, certified on all, the same in any order."""
+
+from __future__ import annotations
+
+import random
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from market_world import RICH, bid, book_of, brute_force_u, energies_of, offer, random_books, rules, signal
+from watt_chain.contract.market import Book, Solution
+from watt_chain.contract.market import Market as MarketProtocol
+from watt_market import engine
+from watt_market.engine import Market, MarketError
+from watt_market.primal import repaired
+from watt_market.solver import SolverError
+from watt_market.upper import gains_u, problem
+
+MARKET: MarketProtocol = Market()
+LOOSE = rules(gap_ppm=1_000_000, gamma_u_per_ms=1)
+"For books of a few Wh, where one charge is a large part of the value."
+
+
+def clear(books: list[Book], alpha: list[int], *, budget_u: int = RICH, **changes: int) -> Solution:
+    return Market().clear(books, signal(alpha, budget_u=budget_u), rules(**changes))
+
+
+def tiny_book(generator: random.Random) -> Book:
+    def wh(most: int = 2) -> list[int]:
+        return [generator.randint(0, most) for _ in range(2)]
+
+    return book_of(
+        [offer(n, generator.randint(10, 90), wh()) for n in range(2)],
+        [bid(10 + n, generator.randint(20, 160), wh()) for n in range(2)],
+    )
+
+
+@pytest.mark.row("I2", "J11")
+@pytest.mark.parametrize("seed", range(12))
+def test_given_a_tiny_book_then_the_matching_is_the_best_of_all_and_the_bound_is_above(seed: int) -> None:
+    generator = random.Random(seed)
+    book, alpha = tiny_book(generator), [generator.randint(0, 20) for _ in range(2)]
+    spec = signal(alpha, x_ms=generator.randint(0, 20), budget_u=generator.choice([RICH, 90]))
+    best_u = brute_force_u(problem(book, spec, LOOSE), spec.budget_u)
+    solution = Market().clear([book], spec, LOOSE)
+    assert solution.value_u <= best_u <= solution.bound_u
+    if spec.budget_u == RICH:
+        assert solution.value_u == best_u
+    else:  # the last Wh of a binding budget may be lost by rounding down (model 1.4, fact 3)
+        assert solution.value_u >= best_u * 6 // 10
+
+
+@pytest.mark.parametrize(("rows", "slots", "areas"), [(7, 4, 2), (7, 8, 1), (14, 8, 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_given_realistic_charges_then_the_gap_is_at_most_half_a_percent(
+    rows: int, slots: int, areas: int, seed: int
+) -> None:
+    books, alpha = random_books(seed, rows, slots, areas)
+    solution = clear(books, alpha)
+    assert solution.value_u > 0
+    assert (solution.bound_u - solution.value_u) * 1_000 <= 5 * solution.bound_u
+
+
+@pytest.mark.row("I14")
+@pytest.mark.parametrize("seed", range(4))
+def test_given_a_budget_that_binds_then_it_is_kept_and_the_gap_stays_small(seed: int) -> None:
+    books, alpha = random_books(seed, 7, 4, 2)
+    free = clear(books, alpha)
+    budget_u = sum(part.comfort_u + part.charge_u for part in free.slices) * 6 // 10
+    solution = clear(books, alpha, budget_u=budget_u)
+    assert sum(part.comfort_u + part.charge_u for part in solution.slices) <= budget_u
+    assert solution.rho_scaled > 0
+    assert solution.value_u < free.value_u
+    assert (solution.bound_u - solution.value_u) * 1_000 <= 15 * solution.bound_u
+
+
+def test_given_no_solver_then_the_greedy_answer_is_certified_too() -> None:
+    books, alpha = random_books(1, 7, 8, 2)
+    best = clear(books, alpha)
+    with patch.object(engine, "solve", side_effect=SolverError("none")):
+        stand_in = clear(books, alpha)
+    assert stand_in.value_u <= best.bound_u
+    assert best.value_u <= stand_in.bound_u
+    assert stand_in.value_u * 1_000 >= best.value_u * 990
+    assert (stand_in.bound_u - stand_in.value_u) * 1_000 <= 10 * stand_in.bound_u
+
+
+def test_given_no_solver_and_a_binding_budget_then_the_event_does_not_stall() -> None:
+    books, alpha = random_books(2, 7, 8, 2)
+    cost_u = sum(part.comfort_u + part.charge_u for part in clear(books, alpha).slices)
+    with patch.object(engine, "solve", side_effect=SolverError("none")):
+        solution = clear(books, alpha, budget_u=cost_u // 2)
+    assert 0 < sum(part.comfort_u + part.charge_u for part in solution.slices) <= cost_u // 2
+
+
+def test_given_nothing_to_trade_then_the_matching_is_empty_and_its_bound_is_zero() -> None:
+    dear, cheap = offer(1, 500, [10, 10]), bid(2, 400, [10, 10])
+    for book in (book_of([], []), book_of([dear], []), book_of([dear], [cheap]), book_of([], [cheap])):
+        solution = clear([book], [0, 0])
+        assert (solution.value_u, solution.bound_u, solution.slices[0].assignments) == (0, 0, [])
+
+
+def test_given_a_malformed_book_then_clearing_names_the_row() -> None:
+    book = book_of([offer(1, 100, [5])], [bid(2, 400, [5, 5])])
+    with pytest.raises(MarketError, match="chain 1: book-offer-0-slots"):
+        clear([book], [0, 0])
+
+
+def test_given_a_gap_that_the_rules_do_not_accept_then_no_answer_is_given() -> None:
+    book = book_of([offer(1, 100, [3]), offer(2, 120, [3])], [bid(10, 160, [4]), bid(11, 170, [2])])
+    with pytest.raises(MarketError, match="solution-gap"):
+        Market().clear([book], signal([0], x_ms=8), rules(gap_ppm=1, gamma_u_per_ms=1))
+
+
+ENERGIES = st.lists(st.integers(0, 300), min_size=3, max_size=3)
+ROW = st.tuples(st.integers(0, 900), ENERGIES)
+
+
+@pytest.mark.row("I27")
+@given(
+    sells=st.lists(ROW, max_size=4),
+    buys=st.lists(st.tuples(ROW, st.integers(0, 400_000)), max_size=4),
+    alpha=st.lists(st.integers(0, 150), min_size=3, max_size=3),
+    budget_u=st.integers(0, 200_000),
+    x_ms=st.integers(0, 60),
+)
+def test_any_book_clears_to_a_certified_rational_and_affordable_matching(
+    sells: list[tuple[int, list[int]]],
+    buys: list[tuple[tuple[int, list[int]], int]],
+    alpha: list[int],
+    budget_u: int,
+    x_ms: int,
+) -> None:
+    book = book_of(
+        [offer(1 + n, price, wh) for n, (price, wh) in enumerate(sells)],
+        [bid(100 + n, price, wh, limit_u) for n, ((price, wh), limit_u) in enumerate(buys)],
+    )
+    spec, rule_set = signal(alpha, budget_u=budget_u, x_ms=x_ms), rules(gap_ppm=1_000_000)
+    solution = Market().clear([book], spec, rule_set)
+    part = solution.slices[0]
+    assert Market().check(solution, [book], spec, rule_set) == ""
+    spent_u = [0] * len(book.bids)
+    for assignment in part.assignments:
+        seller, buyer = book.offers[assignment.offer], book.bids[assignment.bid]
+        terms = MARKET.pair_terms(seller, buyer, assignment.slot_wh, spec, rule_set)
+        paid_u = sum(price * wh for price, wh in zip(terms.price_u_per_wh, assignment.slot_wh, strict=True))
+        comfort_u = sum(a * wh for a, wh in zip(alpha, assignment.slot_wh, strict=True))
+        energy_wh = sum(assignment.slot_wh)
+        buyer_half, seller_half = (terms.charge_u + 1) // 2, terms.charge_u // 2
+        assert buyer.price_u_per_wh * energy_wh >= paid_u + buyer_half
+        assert paid_u >= seller.price_u_per_wh * energy_wh + comfort_u + seller_half
+        spent_u[assignment.bid] += buyer.price_u_per_wh * energy_wh + buyer_half
+    assert all(spent <= row.limit_u for spent, row in zip(spent_u, book.bids, strict=True))
+    assert part.comfort_u + part.charge_u <= budget_u
+    area = problem(book, spec, rule_set)
+    assert all(
+        min(gains_u(area, p, wh)) >= 0 for p, wh in zip(area.pairs, energies_of(area, part), strict=True) if any(wh)
+    )
+
+
+def test_given_a_poor_buyer_then_it_gets_what_it_can_pay_and_the_certificate_stays_tight() -> None:
+    poor = bid(11, 500, [200, 200], limit_u=500 * 150 + 1_000)
+    book = book_of([offer(1, 100, [200, 200]), offer(2, 110, [200, 200])], [poor])
+    solution = clear([book], [10, 10])
+    assert sum(sum(a.slot_wh) for a in solution.slices[0].assignments) == 151
+    assert (solution.bound_u - solution.value_u) * 100 <= solution.bound_u
+
+
+def test_given_a_pair_that_rounding_leaves_without_gain_then_it_is_not_matched() -> None:
+    # Worth 1 u/Wh: the floor of the price gives it all to the buyer, and the seller could not pay its half charge.
+    book = book_of([offer(1, 100, [100])], [bid(11, 101, [100])])
+    solution = Market().clear([book], signal([0], x_ms=5), LOOSE)
+    assert solution.slices[0].assignments == []
+    assert solution.bound_u >= 90
+
+
+def test_given_no_proposal_at_all_then_repair_fills_by_worth_within_the_budget() -> None:
+    book = book_of([offer(1, 100, [100]), offer(2, 150, [100])], [bid(11, 400, [60]), bid(12, 300, [90])])
+    area = problem(book, signal([10], x_ms=5), LOOSE)
+    (rich,) = repaired([area], RICH, 0, [{}])
+    assert [(pair.offer, pair.bid, wh) for pair, wh in zip(area.pairs, rich, strict=True) if any(wh)] == [
+        (0, 0, [60]),
+        (0, 1, [40]),
+        (1, 1, [50]),
+    ]
+    (poor,) = repaired([area], 10 + 10 * 7, 0, [{}])
+    assert [wh for wh in poor if any(wh)] == [[7]]
