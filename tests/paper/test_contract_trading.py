@@ -248,7 +248,7 @@ def test_more_credit_and_more_response_bring_more_points() -> None:
     play = Play(world, [replace_plan(plan) for plan in plans], make_spec(2, world.now_s + 100))
     play.run(State.CLOSED)
     assert world.account(1, homes[0].key.public).credit == credit + 2
-    rows = [world.row(home, 2) for home in homes]
+    rows = [world.row(home, number=play.number) for home in homes]
     shares = {row.credit_after: row.points for row in rows[:2]}
     assert world.account(1, homes[0].key.public).points == before + rows[0].points
     assert sum(row.points for row in rows) == RULES_1.points_per_event
