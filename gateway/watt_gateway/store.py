@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from watt_node.store import StoreError as NodeStoreError
 from watt_wire.record import SIZE as RECORD_SIZE
 
 from watt_gateway.config import PLUGS_MAX
@@ -61,7 +62,7 @@ CREATE TABLE memory(key TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
 
-class StoreError(Exception):
+class StoreError(NodeStoreError):
     """The database cannot be used at all: damaged, foreign, or unable to be durable. Stop and tell the operator."""
 
 
@@ -430,45 +431,21 @@ def checkpoint_label(plug: bytes, counter: int) -> str:
 
 
 def read_final_batches(folder: Path) -> list[tuple[bytes, list[bytes]]]:
-    """Every stored checkpoint frame with its record frames, in (plug, counter) order, read-only (export).
+    """(checkpoint frame, record frames) of every stored batch, by plug and counter, read-only, for an export.
 
-    `folder` is the household's; an absent database gives []. Raises StoreError when it cannot be read.
+    Every final reading of the household is among them; which checkpoints are final the caller sees on the chain,
+    since a receipt may still be on its way. An absent store gives []; StoreError when it cannot be read.
     """
-    path = folder / "gateway.sqlite"
+    path = folder / STORE_FILE
     if not path.exists():
         return []
     try:
         db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
-        rows = db.execute("SELECT frame, records, record_count FROM batches ORDER BY plug, counter").fetchall()
+        rows = db.execute("SELECT frame, records FROM batches ORDER BY plug, counter").fetchall()
         db.close()
     except sqlite3.Error as error:
         raise StoreError(f"{path}: cannot read the store: {error}") from None
-    found = []
-    for frame, records, count in rows:
-        size = len(records) // count if count else 0
-        found.append((frame, [records[at * size : (at + 1) * size] for at in range(count)]))
-    return found
-
-
-def read_final_batches(folder: Path) -> list[tuple[bytes, list[bytes]]]:
-    """(checkpoint frame, record frames) of every reading in a gateway's folder that is final, by plug and counter.
-
-    Final is what a verified receipt says: accepted, or "counter" (an earlier form of the same transaction won and its
-    receipt was lost). StoreError when the store is not there or damaged. For exports of a stopped gateway.
-    """
-    path = folder / STORE_FILE
-    if not path.exists():
-        raise StoreError(f"{path}: no such store")
-    store = Store(path)
-    try:
-        with store._lock:
-            query = "SELECT plug, counter, frame, records FROM batches ORDER BY plug, counter"
-            rows = store._db.execute(query).fetchall()
-            codes = dict(store._db.execute("SELECT label, code FROM receipts WHERE kind = 'Checkpoint'").fetchall())
-    finally:
-        store.close()
     return [
         (frame, [records[at : at + RECORD_SIZE] for at in range(0, len(records), RECORD_SIZE)])
-        for plug, counter, frame, records in rows
-        if codes.get(checkpoint_label(plug, counter)) in ("", "counter")
+        for frame, records in rows
     ]
