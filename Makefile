@@ -53,7 +53,7 @@ check: $(VENV)/.stamp .venv-stubs/.stamp ## formatting, lint, types, layers, hou
 	$(BIN)/python -m pytest tests/test_tidy.py
 
 device: install ## the portable tests on both MicroPython interpreters, with a device-like heap
-	$(BIN)/python tools/micropython/run_device.py --interpreter unix
+	$(BIN)/python tools/micropython/run_device.py --interpreter unix --heap 128k
 	$(BIN)/python tools/micropython/run_device.py --interpreter wasm
 	$(BIN)/python tools/micropython/run_device.py --compile
 

@@ -13,7 +13,7 @@ PENDING_MAX = 192
 "Two days of quarter-hour batches of 1.8 KiB: 350 KiB of a 2 MiB flash. When full, the oldest gives way."
 WINDOW = 1
 "Batches on their way at once. The gateway takes them in order only: with more, one lost batch wastes all behind it."
-RESEND_FIRST_S = 20
+RESEND_FIRST_S = 5
 RESEND_MAX_S = 320
 "Seconds of the machine clock between repetitions: doubles up to five minutes, for as long as the gateway is away."
 ACK_SIZE = 36

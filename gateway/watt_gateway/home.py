@@ -130,8 +130,8 @@ class Home:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for link in self._links():
-            link.stop()
+        # Each stop joins a thread of paho, which may sit out a reconnect delay: all at once, or 16 homes wait in a row.
+        await asyncio.gather(*(asyncio.to_thread(link.stop) for link in self._links()))
         if self._meter is not None:
             self._meter.close()
         self._status_file.write(self.status(), machine_ms())
@@ -216,7 +216,7 @@ class Home:
         home_topics = [topics.plug_batch_filter(self.name)]
         area_topics = [self._reply_topic, self._notice_topic]
         if same_endpoint(home, area):
-            link = Link("both", f"gw-{self.name}", home, home_topics + area_topics, self._take, self._lines)
+            link = Link("home-and-area", f"gw-{self.name}", home, home_topics + area_topics, self._take, self._lines)
             return link, link
         return (
             Link("home", f"gw-{self.name}-home", home, home_topics, self._take_batch, self._lines),

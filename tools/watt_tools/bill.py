@@ -44,7 +44,7 @@ def main(folder: Path, home: str | None, *, as_json: bool) -> int:
 
 def _print(bill: dict[str, Any], home: str, path: Path, problems: list[str]) -> None:
     summary, proofs = bill["summary"], bill["proofs"]
-    sold, bought = sum(summary["sold_wh"]), sum(summary["bought_wh"])
+    sold = sum(summary["sold_wh"])
     print(f"Bill of {home} (account {bill['account']}) for event {bill['event']} in area {bill['chain']}")
     print(f"  quota          {_slots(summary['quota_wh'])}   {summary['baseline']}")
     print(f"  {'sold' if sold else 'bought':14} {_slots(summary['sold_wh'] if sold else summary['bought_wh'])}")

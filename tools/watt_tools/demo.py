@@ -84,7 +84,7 @@ class Options:
 def run(options: Options) -> int:
     """Run or resume the demo; see the module text for exit codes."""
     say = progress.Reporter(quiet=options.as_json)
-    _turn_sigterm_into_interrupt()
+    _turn_signals_into_interrupt()
     try:
         net = _open(options, say)
         if not (options.folder / "done.json").exists():
@@ -137,7 +137,8 @@ def _play(options: Options, net: network.Network, say: progress.Reporter) -> Non
         net_has_clock = (options.folder / "clock.json").exists()
         if net_has_clock:
             net.save_clock()
-        children.stop(("rig",))
+        for first in ("rig", "gateway", "area", "main"):  # the broker last: nobody should wait for one that is gone
+            children.stop((first,))
         children.stop()
         for note in children.notes:
             say.line(note)
@@ -247,11 +248,13 @@ def find_node() -> str:
     return str(beside) if beside.exists() else shutil.which("node") or ""
 
 
-def _turn_sigterm_into_interrupt() -> None:
+def _turn_signals_into_interrupt() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    # SIGINT too: a shell starts background jobs with it ignored, and a demo nobody can stop would leave 20 daemons.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
 
 def _shown(folder: Path) -> str:
