@@ -50,7 +50,7 @@ from watt_gateway.household import (
     pair_keys,
     plug_keys,
 )
-from watt_gateway.lightnode import KEYS_MAX, LightNode, Proven, QueryFailed
+from watt_gateway.lightnode import KEYS_MAX, QUIET_FAILURES, LightNode, Proven, QueryFailed
 from watt_gateway.lines import Lines
 from watt_gateway.outgoing import Outgoing
 from watt_gateway.store import NewItem, Store, StoredReceipt, StoreUnavailable
@@ -61,6 +61,8 @@ LOOK_SOON_MS = 1_000
 """While pairs await the other side, or a bid can still be made."""
 RETRY_MS = 2_000
 """After a question that nobody answered; the question itself has taken its time-outs already."""
+OVERTAKEN_MAX = 3
+"""Questions in a row whose answers a newer notice may overtake; then the look is repeated a little later."""
 LABELS_MAX = 10_000
 """Calls remembered as made; some ten per event."""
 APP_KINDS = ("commit", "reveal", "choice", "confirm")
@@ -147,7 +149,8 @@ class Follower:
                     await self.look()
                 except QueryFailed as failure:
                     self._look_soon(RETRY_MS)
-                    self._lines.warn("stations-silent", reason=failure.reason)
+                    if failure.reason not in QUIET_FAILURES:
+                        self._lines.warn("stations-silent", reason=failure.reason)
                 except DecodeError as error:
                     self._lines.warn("state-of-another-version", error=str(error))
                 except StoreUnavailable as error:
@@ -181,8 +184,7 @@ class Follower:
             self._take_event(await self._light.state([event_key(newest)], self._height))
 
     async def _facts(self, me: bytes, event: AreaEvent) -> tuple[Facts, list[Proven]]:
-        proven = await self._light.state([event_key(event.event), *keys_of_interest(event, me)], self._height)
-        self._take_event(proven)
+        proven = await self._prove(me, event)
         event = self.event or event
         self.account = _object(proven, account_key(me), Account)
         self._user = _object(proven, user_key(me), User)
@@ -205,6 +207,16 @@ class Follower:
             self._codes,
         )
         return facts, proofs
+
+    async def _prove(self, me: bytes, event: AreaEvent) -> Proven:
+        """The event and what goes with it, all at one height: a notice that overtakes the answer makes it old."""
+        for _ in range(OVERTAKEN_MAX):
+            event = self.event or event
+            proven = await self._light.state([event_key(event.event), *keys_of_interest(event, me)], self._height)
+            self._take_event(proven)
+            if proven.height >= self._height:
+                return proven
+        raise QueryFailed("overtaken")
 
     async def _fetch_pairs(self, me: bytes, event: AreaEvent) -> list[Proven]:
         """Our pairs at present. All pairs are asked for once; then only those that are ours."""

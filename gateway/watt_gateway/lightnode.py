@@ -31,6 +31,8 @@ QUERIES_MAX = 32
 """Questions without an answer at a time; more would be a loop of ours."""
 KEYS_MAX = 32
 """Keys of one question: what a station answers at a time."""
+QUIET_FAILURES = ("no-broker", "overtaken", "no-block")
+"""Reasons of QueryFailed that need no line: the broker has its own, the others pass by themselves."""
 NONCE_SIZE = 8
 """Bytes that name a question."""
 REPLY_BYTES_MAX = 256 << 10

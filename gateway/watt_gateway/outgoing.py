@@ -24,7 +24,7 @@ from watt_wire import topics
 from watt_wire.errors import DecodeError as WireError
 
 from watt_gateway.forward import Forwarder
-from watt_gateway.lightnode import LightNode, QueryFailed, ReceiptMessage, RefusedMessage
+from watt_gateway.lightnode import QUIET_FAILURES, LightNode, QueryFailed, ReceiptMessage, RefusedMessage
 from watt_gateway.lines import Lines
 from watt_gateway.meters.plug import Fresh, Known, PlugIntake, Refused
 from watt_gateway.store import (
@@ -275,7 +275,9 @@ class Outgoing:
             keys = [key_of, account_key(self.account_id or self._key_id)]
             proven = await self._light.state(keys)
             if key_of not in proven.values:
-                self._lines.warn("not-enrolled", key=self._key_id, action="give `wattpact gateway init`'s key to enrol")
+                self._lines.warn(
+                    "not-enrolled", key=self._key_id, action="have the regulator enrol this key"
+                )
                 return
             signer = codec.decode(proven.values[key_of], Signer)
             if keys[1] not in proven.values or signer.account != (self.account_id or self._key_id):
@@ -287,7 +289,8 @@ class Outgoing:
                 return
             self.forwarder.account(codec.decode(raw, Account).nonce, proven.height)
         except QueryFailed as failure:
-            self._lines.warn("stations-silent", reason=failure.reason)
+            if failure.reason not in QUIET_FAILURES:
+                self._lines.warn("stations-silent", reason=failure.reason)
             return
         except DecodeError as error:
             self._lines.warn("state-of-another-version", error=str(error))

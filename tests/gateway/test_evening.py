@@ -292,6 +292,36 @@ def _every_changed_number_is_found(world: World, document: dict[str, Any]) -> No
         assert bill.check(changed, light), path
 
 
+def test_a_notice_that_overtakes_an_answer_does_not_mix_two_heights_in_a_bill(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world, station, seller, buyer = evening(tmp_path)
+        closings: list[Callable[[], None]] = []
+
+        def overtake(answer: list[Any]) -> list[Any]:
+            if closings and answer[0] == "state":
+                closings.pop()()
+                station.notice()
+            return answer
+
+        original = Play.close
+
+        def close(steps: Play) -> None:
+            closings.append(lambda: original(steps))
+
+        Play.close = close  # type: ignore[method-assign]
+        station.tamper = overtake
+        try:
+            await play(world, station, [seller, buyer], [[110] * 4, [200] * 4])
+        finally:
+            Play.close = original  # type: ignore[method-assign]
+        assert world.event(1).state is State.CLOSED
+        for gateway in (seller, buyer):
+            assert check(world, gateway.folder) == []
+            assert bill.read(gateway.folder / "bill.json")["state"] == "CLOSED"
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.row("D1")
 def test_a_bill_holds_nothing_of_other_households(tmp_path: Path) -> None:
     async def scenario() -> None:
