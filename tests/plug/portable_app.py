@@ -217,9 +217,9 @@ def test_unacknowledged_batches_are_sent_again_after_a_time_and_after_a_reconnec
     plug = tools.make_plug(MemoryStorage())
     plug.start(START_S, timer_s=0)
     assert len(tools.publishes(tools.connect(plug))) == 1
-    plug.tick(START_S, 19)
+    plug.tick(START_S, 4)
     assert tools.publishes(plug.take_output()) == []
-    plug.tick(START_S, 20)
+    plug.tick(START_S, 5)
     assert len(tools.publishes(plug.take_output())) == 1
     plug.closed()
     assert len(tools.publishes(tools.connect(plug))) == 1
