@@ -1,20 +1,21 @@
-"""The market as one object: what the contract injects to check a matching, and what the master calls to find one.
+"""The market of a master: the checks that every station re-runs, and the search that only a master does.
 
-`Market` has no state. Everything but `clear` is a pure function of integers that every station re-runs; `clear` is the
-master's own search, and its answer is put through the same check before it is returned.
+`Market` has no state. `clear` is the master's own search, and its answer is put through the same check before it is
+returned.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from watt_chain.contract.event import EventSpec, Unit
-from watt_chain.contract.market import MULTIPLIER_SCALE, Bid, Book, Dispatch, Offer, PairTerms, Slice, Solution
+from watt_chain.contract.event import EventSpec
+from watt_chain.contract.market import MULTIPLIER_SCALE, Book, Solution
 from watt_chain.contract.rules import RuleSet
 
-from watt_market import certificate, incentive, lower, upper
+from watt_market import upper
 from watt_market.book import check_book
 from watt_market.certificate import ceil_div
+from watt_market.checker import Checker
 from watt_market.dual import Multipliers, polish, zeros
 from watt_market.greedy import greedy
 from watt_market.primal import Energies, slice_of, total_u
@@ -29,40 +30,8 @@ class MarketError(Exception):
     """The books cannot be cleared, or no answer passes the certificate; the text is the failing row."""
 
 
-class Market:
-    """Implements watt_chain.contract.market.Market, and clears."""
-
-    def pairs(self, book: Book, spec: EventSpec, rules: RuleSet) -> list[tuple[int, int]]:
-        """Admissible (offer index, bid index) of a book, ascending; [] for a malformed book."""
-        return [] if check_book(book, spec) else upper.admissible(book, rules)
-
-    def check_slice(self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet) -> str:
-        """See certificate.check_slice."""
-        return certificate.check_slice(book, part, rho_scaled, spec, rules)
-
-    def check_solution(self, solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
-        """See certificate.check_solution."""
-        return certificate.check_solution(solution, spec, rules)
-
-    def pair_terms(self, offer: Offer, bid: Bid, slot_wh: Sequence[int], spec: EventSpec, rules: RuleSet) -> PairTerms:
-        """See upper.pair_terms."""
-        return upper.pair_terms(offer, bid, slot_wh, spec, rules)
-
-    def dispatch(self, units: Sequence[Unit], need_wh: Sequence[int], rules: RuleSet) -> list[Dispatch]:
-        """See lower.dispatch."""
-        return lower.dispatch(units, need_wh, rules)
-
-    def check_dispatch(
-        self, units: Sequence[Unit], need_wh: Sequence[int], dispatches: Sequence[Dispatch], rules: RuleSet
-    ) -> str:
-        """See lower.check_dispatch."""
-        return lower.check_dispatch(units, need_wh, dispatches, rules)
-
-    def incentive_price(
-        self, credit: int, performed: bool, spec: EventSpec, mean_price_u_per_wh: int, rules: RuleSet
-    ) -> int:
-        """See incentive.incentive_price."""
-        return incentive.incentive_price(credit, performed, spec, mean_price_u_per_wh, rules)
+class Market(Checker):
+    """Checks, and clears."""
 
     def clear(self, books: Sequence[Book], spec: EventSpec, rules: RuleSet) -> Solution:
         """Match all areas' books together: the best energies found, under the lowest bound found.

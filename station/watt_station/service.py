@@ -11,6 +11,7 @@ from watt_chain.contract.kinds import Inbox
 from watt_chain.genesis import faults_tolerated
 from watt_chain.ledger import AppliedBlock, Contract
 from watt_chain.light import LightClient
+from watt_market.checker import Checker
 from watt_node.clock import ProtocolClock
 from watt_node.config import (
     ClockSection,
@@ -34,7 +35,6 @@ from watt_node.service import Service, run_service
 
 from watt_station.inbox import InboxRelay
 from watt_station.intake import Intake
-from watt_station.market import AreaMarket
 from watt_station.mqtt import Broker
 from watt_station.replies import Replies
 
@@ -70,7 +70,7 @@ class Station:
         self._log = log
         clock = ProtocolClock(config.clock.machine_start_ms, config.clock.protocol_start_s, config.clock.speed)
         settings = NodeSettings(config.network, config.node, config.tls, config.listen, config.peers)
-        self.node = Node(settings, contract or AreaContract(AreaMarket()), clock, log)
+        self.node = Node(settings, contract or AreaContract(Checker()), clock, log)
         node = self.node
         area = chain_name(node.chain)
         self.replies = Replies(node, node.ledger.state, area, node.index, self._publish)

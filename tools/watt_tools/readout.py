@@ -18,7 +18,7 @@ from watt_chain.crypto import sha256
 from watt_chain.genesis import MAIN_CHAIN, Genesis, open_genesis
 from watt_chain.ledger import Ledger
 from watt_chain.transaction import DecodedTransaction, decode_transaction
-from watt_market.engine import Market
+from watt_market.checker import Checker
 from watt_node.store import StoreError, read_blocks
 from watt_wire import checkpoint
 
@@ -91,7 +91,7 @@ def read(folder: Path) -> Readout:
     regulator = bytes.fromhex((folder / "trust/regulator.pub").read_text().strip())
     genesis, network = open_genesis((folder / "genesis.bin").read_bytes(), regulator)
     readout = Readout(genesis, network, {}, {})
-    market = Market()
+    market = Checker()
     for chain in genesis.chains():
         prefix = "main" if chain == MAIN_CHAIN else f"area{chain}"
         blocks = _longest(folder / prefix)

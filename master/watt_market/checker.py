@@ -1,7 +1,7 @@
-"""The market as a station needs it: everything that checks, nothing that solves.
+"""The market as the contract needs it: everything that checks, nothing that solves.
 
-`watt_market.engine.Market` also clears, and so loads the solver; a station re-computes integer certificates only
-(ARCHITECTURE.md D7) and is installed without one. Both delegate to the same functions.
+A station re-computes integer certificates only (ARCHITECTURE.md D7) and is installed without a solver;
+`watt_market.engine.Market` adds the search.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from watt_chain.contract.event import EventSpec, Unit
 from watt_chain.contract.market import Bid, Book, Dispatch, Offer, PairTerms, Slice, Solution
 from watt_chain.contract.rules import RuleSet
+
 from watt_market import certificate, incentive, lower, upper
 from watt_market.book import check_book
 
 
-class AreaMarket:
+class Checker:
     """Implements watt_chain.contract.market.Market; see there for what each function answers."""
 
     def pairs(self, book: Book, spec: EventSpec, rules: RuleSet) -> list[tuple[int, int]]:
