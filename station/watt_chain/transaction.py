@@ -20,6 +20,12 @@ from watt_chain.codec import U16, U63, Key64, Signature64, Structure
 TRANSACTION_SIZE_MAX = 1024 * 1024
 """One transaction: the largest are a whole market solution and an anchor with its messages (some 100 kB)."""
 KIND_LENGTH_MAX = 32
+FIELDS_DEPTH_MAX = 16
+"""Arrays within arrays of `fields`; the deepest of the contract, a market solution, has 7.
+
+Without a bound of our own the decoder's recursion limit would be the bound, and that depends on how deep the caller's
+stack is: one node would take a transaction that another, or the same node elsewhere, cannot read.
+"""
 
 VERIFIED_MAX = 65536
 """Signature checks remembered, per half: two minutes at 1,000 transactions a second; 100 bytes each."""
@@ -64,6 +70,22 @@ class DecodedTransaction:
     signature: bytes = b""
 
 
+def _check_fields(fields: msgspec.Raw) -> None:
+    """Raises DecodeError when `fields` is nested too deep; what else it holds is for the contract to judge."""
+    try:
+        level = [msgspec.msgpack.decode(fields)]
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise codec.DecodeError(f"fields: {error}"[:200]) from None
+    for _ in range(FIELDS_DEPTH_MAX + 1):
+        level = [value for value in level if type(value) in (list, tuple, dict)]  # a tuple: an array as a map's key
+        if not level:
+            return
+        level = [inner for value in level for inner in value] + [
+            inner for value in level if type(value) is dict for inner in value.values()
+        ]
+    raise codec.DecodeError(f"fields: more than {FIELDS_DEPTH_MAX} arrays deep")
+
+
 def make_transaction(
     key: crypto.PrivateKey, network: bytes, kind: str, chain: int, nonce: int, fields: object
 ) -> bytes:
@@ -79,6 +101,7 @@ def decode_transaction(tx: bytes) -> DecodedTransaction:
     payload = codec.decode(outer.payload, Payload, TRANSACTION_SIZE_MAX)
     if not 0 < len(payload.kind) <= KIND_LENGTH_MAX:
         raise codec.DecodeError("kind: expected 1 to 32 characters")
+    _check_fields(payload.fields)
     return DecodedTransaction(
         crypto.sha256(b"\x00" + outer.payload + outer.signer),
         payload.kind,

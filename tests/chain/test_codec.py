@@ -191,3 +191,28 @@ def test_the_memory_of_verified_transactions_is_bounded() -> None:
         verified.add(digest)
     assert 4 <= sum(digest in verified for digest in digests) <= 8
     assert digests[-1] in verified
+
+
+@pytest.mark.parametrize("depth", [17, 200, 900, 970, 5000])
+def test_fields_nested_deeper_than_the_bound_are_no_transaction_however_deep_the_stack_is(depth: int) -> None:
+    def read(tx: bytes, frames: int) -> bool:
+        if frames:
+            return read(tx, frames - 1)
+        with contextlib.suppress(DecodeError):
+            return decode_transaction(tx).nonce == 1
+        return False
+
+    key = real_keys(1)[0]
+    deepest = make_transaction(key, bytes(32), "Withdraw", 1, 1, msgspec.Raw(b"\x91" * 16 + b"\x00"))
+    deeper = make_transaction(key, bytes(32), "Withdraw", 1, 1, msgspec.Raw(b"\x91" * depth + b"\x00"))
+    for frames in (0, 60, 500):
+        assert read(deepest, frames)
+        assert not read(deeper, frames)
+
+
+@pytest.mark.parametrize(
+    "fields", [b"\x81\x00" * 17 + b"\x00", b"\x81\x91" * 9 + b"\x00" * 10, b"\x81\x80\x00", b"\xc1", b"\x92\x00"]
+)
+def test_fields_that_hide_depth_in_maps_or_are_no_msgpack_are_no_transaction(fields: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode_transaction(make_transaction(real_keys(1)[0], bytes(32), "Withdraw", 1, 1, msgspec.Raw(fields)))
