@@ -61,6 +61,8 @@ LOOK_SOON_MS = 1_000
 """While pairs await the other side, or a bid can still be made."""
 RETRY_MS = 2_000
 """After a question that nobody answered; the question itself has taken its time-outs already."""
+OVERTAKEN_MS = 200
+"""After answers that newer blocks overtook: about the time of a block."""
 OVERTAKEN_MAX = 3
 """Questions in a row whose answers a newer notice may overtake; then the look is repeated a little later."""
 LABELS_MAX = 10_000
@@ -148,7 +150,7 @@ class Follower:
                 try:
                     await self.look()
                 except QueryFailed as failure:
-                    self._look_soon(RETRY_MS)
+                    self._look_soon(OVERTAKEN_MS if failure.reason == "overtaken" else RETRY_MS)
                     if failure.reason not in QUIET_FAILURES:
                         self._lines.warn("stations-silent", reason=failure.reason)
                 except DecodeError as error:

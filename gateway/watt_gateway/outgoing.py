@@ -275,9 +275,7 @@ class Outgoing:
             keys = [key_of, account_key(self.account_id or self._key_id)]
             proven = await self._light.state(keys)
             if key_of not in proven.values:
-                self._lines.warn(
-                    "not-enrolled", key=self._key_id, action="have the regulator enrol this key"
-                )
+                self._lines.warn("not-enrolled", key=self._key_id, action="have the regulator enrol this key")
                 return
             signer = codec.decode(proven.values[key_of], Signer)
             if keys[1] not in proven.values or signer.account != (self.account_id or self._key_id):
