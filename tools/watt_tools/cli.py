@@ -46,7 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_daemons(commands)
     _add_rig(commands)
     _add_reading(commands)
-    _add_market(commands)
     return parser
 
 
@@ -177,12 +176,19 @@ def _add_reading(commands: Commands[argparse.ArgumentParser]) -> None:
 
         return module.main(chosen.dir, chosen.home, as_json=chosen.json)
 
+    trace = commands.add_parser("trace", help="the regulator's view of a transaction or a contract, with proofs")
+    trace.add_argument("dir", type=Path)
+    trace.add_argument("what", metavar="TXID|AREA/EVENT/NUMBER")
+    trace.add_argument("--master", type=int, default=0, help="whose archive to read (default 0)")
+
+    def run_trace(chosen: argparse.Namespace) -> int:
+        from watt_tools import trace as module
+
+        return module.main(chosen.dir, chosen.what, chosen.master)
+
+    trace.set_defaults(handler=run_trace)
     export.set_defaults(handler=run_export)
     bill.set_defaults(handler=run_bill)
-
-
-def _add_market(commands: Commands[argparse.ArgumentParser]) -> None:
-    del commands  # `wattpact market` arrives with the stand-alone market tools
 
 
 if __name__ == "__main__":
