@@ -2,6 +2,7 @@
 
     genesis.bin            as signed by the regulator
     chain-<id>.blocks      every CertifiedBlock, each after its length (u32, big-endian)
+    chain-<id>.codes       per block, the codes of its receipts: [code, ...], each after its length
     chain-<id>.state       every state object [key, value] in slot order, each after its length
     leaves.bin             [plug id, checkpoint hash, [record, ...]] of every final checkpoint, each after its length
     statement.json         what it comes to: canonical JSON, derived, recomputed by the verifier
@@ -40,6 +41,11 @@ def write(network: Network, readout: Readout) -> dict[str, Any]:
     (fresh / "genesis.bin").write_bytes((network.folder / "genesis.bin").read_bytes())
     for chain, blocks in readout.blocks.items():
         (fresh / f"chain-{chain}.blocks").write_bytes(_framed(blocks))
+        codes: list[list[str]] = [[] for _ in blocks]
+        for final in readout.transactions:
+            if final.chain == chain:
+                codes[final.height - 1].append(final.code)
+        (fresh / f"chain-{chain}.codes").write_bytes(_framed(codec.encode(block) for block in codes))
         items = readout.ledgers[chain].state.items()
         (fresh / f"chain-{chain}.state").write_bytes(_framed(codec.encode([key, value]) for key, value in items))
     (fresh / "leaves.bin").write_bytes(_framed(_leaves(network, readout)))
