@@ -1,4 +1,4 @@
-"""`wattpact trace DIR ...`: the regulator's question, answered from a master's archive with proofs that are checked here.
+"""`wattpact trace DIR ...`: the regulator's question, answered from a master's archive; its proofs are checked here.
 
 wattpact trace DIR TXID               one transaction: what it said, what became of it, which votes and anchor hold it
 wattpact trace DIR AREA/EVENT/NUMBER  one matched pair: how it stands and every call that made it
