@@ -195,6 +195,9 @@ class Node:
             if not good:
                 return self._count("signature")
             self.verified.add(decoded.digest)
+            reason = self._objection(decoded)  # blocks became final in the meantime
+            if reason:
+                return self._count(reason)
         return self._hand_in(decoded, shared)
 
     async def submit_own(self, kind: str, fields: object) -> str:

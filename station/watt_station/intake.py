@@ -89,14 +89,14 @@ class Intake:
         except DecodeError:
             self._count("undecodable")
             return
-        # Before the submission: the block may be final before `submit` returns.
-        self._replies.expect(decoded.txid, decoded.signer_id, gateway)
         reason = await self._node.submit(tx, shared=True)
         self._count(reason or "taken")
-        if reason == "final":
+        # Only now is the signature known to be good: somebody else's forgery must not turn a receipt away from here.
+        if reason in ("", "duplicate"):
+            self._replies.expect(decoded.txid, decoded.signer_id, gateway, first=reason == "")
+        elif reason == "final":
             self._replies.receipt(decoded.txid, gateway)
-        elif reason and reason not in SILENT:
-            self._replies.forget(decoded.txid)
+        elif reason not in SILENT:
             self._replies.refused(decoded.txid, reason, gateway)
 
     def _query(self, gateway: str, payload: bytes) -> None:

@@ -65,16 +65,20 @@ class Replies:
         self._expected: dict[bytes, str] = {}
         self._gateways: dict[bytes, str] = {}
         self._events: dict[bytes, bytes] = {}
+        self._latest: frozenset[bytes] = frozenset()
+        "Transactions of the last final block."
         self.counters = {"receipts": 0, "refused": 0, "answers": 0, "notices": 0}
 
-    def expect(self, txid: bytes, signer_id: bytes, gateway: str) -> None:
-        """Remember where the receipt of a transaction is wanted."""
-        _remember(self._expected, txid, gateway, EXPECTED_MAX)
-        _remember(self._gateways, signer_id, gateway, GATEWAYS_MAX)
-
-    def forget(self, txid: bytes) -> None:
-        """The transaction will not become final."""
-        self._expected.pop(txid, None)
+    def expect(self, txid: bytes, signer_id: bytes, gateway: str, *, first: bool = True) -> None:
+        """Remember where the receipt of a transaction is wanted; who repeats one (not `first`) moves nothing."""
+        if txid in self._latest:  # an area of one node: the block was final before the submission returned
+            if self._serving_node(signer_id) == self._index:
+                self.receipt(txid, gateway)
+            return
+        if first or txid not in self._expected:
+            _remember(self._expected, txid, gateway, EXPECTED_MAX)
+        if first or signer_id not in self._gateways:
+            _remember(self._gateways, signer_id, gateway, GATEWAYS_MAX)
 
     def receipt(self, txid: bytes, gateway: str) -> None:
         """Publish the receipt of a final transaction, if it is recent enough to prove."""
@@ -103,6 +107,7 @@ class Replies:
 
     def committed(self, applied: AppliedBlock) -> None:
         """A block is final: receipts for the users served here, and a notice when an event moved."""
+        self._latest = frozenset(tx.txid for tx in applied.transactions)
         for tx in applied.transactions:
             asked = self._expected.pop(tx.txid, None)
             if self._serving_node(tx.signer_id) != self._index:

@@ -118,6 +118,33 @@ async def test_given_a_transaction_that_is_final_already_when_seen_again_then_an
     assert bench.out == [(REPLY, ["receipt", txid, b"proof of " + txid])]
 
 
+@pytest.mark.parametrize("reason", ["signature", "duplicate", "final", "nonce-used"])
+async def test_given_a_forgery_or_a_copy_when_sent_by_another_gateway_then_the_receipt_still_goes_to_its_household(
+    reason: str,
+) -> None:
+    bench = Bench()
+    tx = tx_of("ann")
+    await bench.say(TX, tx)
+    bench.node.reason = reason
+    await bench.say(TX.replace("gw1", "gw2"), tx)
+    bench.out.clear()
+    bench.commit(tx)
+    assert [topic for topic, _ in bench.out] == [REPLY]
+
+
+async def test_given_an_area_of_one_when_final_before_the_submission_returns_then_the_receipt_is_sent() -> None:
+    bench = Bench()
+    tx = tx_of("ann")
+    bench.node.gate = asyncio.Event()
+    bench.intake.handle(TX, tx)
+    await asyncio.sleep(0)
+    bench.commit(tx)
+    bench.node.gate.set()
+    await asyncio.gather(*bench.intake._in_work)
+    txid = decode_transaction(tx).txid
+    assert bench.out == [(REPLY, ["receipt", txid, b"proof of " + txid])]
+
+
 async def test_given_a_refusal_when_submitted_then_the_household_hears_the_reason() -> None:
     bench = Bench("nonce-used")
     tx = tx_of("ann")
