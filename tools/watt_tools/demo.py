@@ -33,6 +33,8 @@ GATEWAY_WAIT_S = 20
 "Then the plugs start anyway: they keep their readings until a gateway takes them."
 DRAIN_S = 25
 "After the event: gateways empty their outboxes; they need one block and one receipt each."
+DRAIN_QUIET_S = 2.5
+"Status files are a second old; two of them in agreement mean that nothing is on its way."
 RUN_MAX_S = 600
 "Bound of the whole run: a network that has not closed its event by then is broken, and the logs say where."
 HOMES_MIN, HOMES_MAX = 24, 200
@@ -181,15 +183,16 @@ def _watch(net: network.Network, children: Children, spec: dict[str, Any], say: 
 
 
 def _drain(net: network.Network, children: Children, say: progress.Reporter) -> None:
-    """Stop the plugs, then let gateways and stations finish what the plugs had signed."""
+    """Stop the plugs, then let gateways and nodes finish what the plugs had signed: outboxes empty, heights level."""
     children.stop(("rig",))
     deadline_s = time.monotonic() + DRAIN_S
-    while time.monotonic() < deadline_s:
+    quiet_since_s = time.monotonic()
+    while time.monotonic() < deadline_s and time.monotonic() - quiet_since_s < DRAIN_QUIET_S:
         children.watch()
         seen = progress.observe(net)
         say.show(seen, net.protocol_now_s(), None)
-        if seen.outboxes_empty:
-            break
+        if not (seen.outboxes_empty and seen.level):
+            quiet_since_s = time.monotonic()
         time.sleep(0.25)
     (net.folder / "done.json").write_text(json.dumps({"finished_ms": time.time_ns() // 1_000_000}))
 

@@ -28,6 +28,7 @@ from watt_tools.readout import OBJECT_SIZE_MAX, Readout, outcome_hash, read
 TRADES_MIN = 5
 "A demo with fewer matched trades shows no market."
 QUARTER_S = 900
+TABLE_WIDTH = 112
 
 Check = tuple[str, bool, str]
 
@@ -248,7 +249,8 @@ def _print(net: Network, result: Result) -> None:
 
     from watt_tools import show
 
-    console = Console(highlight=False)
+    # Tables need about 110 columns; a narrower terminal wraps lines, which is easier to read than cut cells.
+    console = Console(highlight=False, width=max(TABLE_WIDTH, Console().width))
     names = {home["user"]: home["name"] for home in net.homes}
     console.print()
     show.savers(console, result.stated["homes"])

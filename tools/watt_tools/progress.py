@@ -50,6 +50,8 @@ class Seen:
     "Batches that a plug holds because its gateway has not stored them yet."
     gateways: int = 0
     outboxes_empty: bool = False
+    level: bool = True
+    "All nodes of each chain stand at the same height."
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -65,8 +67,10 @@ def observe(net: Network) -> Seen:
     """Read every status file once."""
     seen = Seen()
     event = str(net.description["event"])
+    heights: list[int] = []
     for index in range(MASTERS):
         status = load(net.folder / f"main/node{index}/status.json")
+        heights.append(int(status.get("height", 0)))
         seen.nodes_alive += bool(status)
         seen.main_height = max(seen.main_height, int(status.get("height", 0)))
         found = status.get("events", {}).get(event, {})
@@ -77,6 +81,7 @@ def observe(net: Network) -> Seen:
         for chain, area in found.get("areas", {}).items():
             if area.get("state") == "ABORTED":
                 seen.aborted = f"area {chain}: {area.get('reason', '')}"
+    seen.level = len({*heights}) == 1
     for area in range(1, net.areas + 1):
         heights = []
         for index in range(NODES_PER_AREA):
@@ -84,6 +89,7 @@ def observe(net: Network) -> Seen:
             seen.nodes_alive += bool(status)
             heights.append(int(status.get("height", 0)))
         seen.area_heights[area] = max(heights)
+        seen.level = seen.level and len({*heights}) == 1
     for home in net.homes:
         status = load(net.folder / f"homes/{home['name']}/status.json")
         seen.gateways += bool(status)

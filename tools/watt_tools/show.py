@@ -96,5 +96,5 @@ def checks(console: Console, found: list[tuple[str, bool, str]]) -> None:
     console.print("[bold]Checks[/bold]")
     for title, held, detail in found:
         mark = "[green]holds[/green]" if held else "[red]FAILS[/red]"
-        console.print(f"  {mark}  {title}: {detail}")
+        console.print(f"  {mark}  {title}: {detail}", soft_wrap=True)
     console.print()
