@@ -536,6 +536,19 @@ def test_a_peer_that_votes_on_a_final_height_is_sent_the_block() -> None:
 # Bad input
 
 
+def test_a_leader_is_accused_of_two_proposals_only_with_both_frames_at_hand() -> None:
+    bench, block = Bench(), a_block()
+    bench.submit(tx())
+    bench.give(proposal(block))
+    bench.restart()  # the block comes back from the log, the leader's frame does not
+    bench.give(proposal(a_block(time_s=START_S + 1)))
+    assert not bench.replica.evidence and bench.rejected[-1] == "equivocation"
+    bench.give(proposal(block))
+    bench.give(proposal(a_block(time_s=START_S + 1)))
+    (found,) = bench.replica.evidence
+    assert found.first == seal(proposal(block)) and found.second == seal(proposal(a_block(time_s=START_S + 1)))
+
+
 @pytest.mark.row("F11")
 def test_equivocation_is_kept_as_evidence_against_its_signer_and_bounded() -> None:
     bench, block = Bench(), a_block()

@@ -140,9 +140,13 @@ class Agreement:
             return
         hash_ = blocks.block_hash(self._app.network, message.header)
         if round_.proposal is not None:
-            if round_.proposal.hash != hash_:  # CONSENSUS.md 4.3.2, 4.8: one proposal per view; a second is evidence
+            if round_.proposal.hash == hash_:
+                round_.proposal.frame = round_.proposal.frame or data
+            elif round_.proposal.frame:  # CONSENSUS.md 4.3.2, 4.8: one proposal per view; a second is evidence
                 frames = (round_.proposal.frame, data)
                 desk.accuse("pre-prepare", message.sender, message.height, message.view, *frames)
+            else:  # after a restart the block is known and the leader's frame is not: nothing to convict it with
+                desk.reject("equivocation", message.sender)
             return
         try:
             proposal = self._judge(message, hash_)
