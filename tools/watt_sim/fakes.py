@@ -1,0 +1,109 @@
+"""What the simulator puts in place of costly parts: fake signatures, a small contract, a founded network.
+
+A fake signature is a hash of the message under the *public* key: it proves nothing against an attacker, but nobody
+in the simulator forges one except on purpose, and it is as sensitive to a wrong message, key or byte as a real one.
+"""
+
+from hashlib import blake2b, sha256
+
+from watt_chain import codec, crypto
+from watt_chain.genesis import AreaGenesis, Genesis, Validator
+from watt_chain.ledger import BlockContext
+from watt_chain.pbft.config import Signer
+from watt_chain.state import State, StateReader
+from watt_chain.transaction import DecodedTransaction
+
+START_S = 1_800_000_000
+"""Protocol time at which simulated networks begin, Unix seconds."""
+CHAIN = 1
+"""The area under test."""
+KINDS = ("Add", "Add", "Send", "Refuse", "SendRefuse")
+"""What simulated users ask of the tally contract; adding twice as often as the others."""
+
+
+class FakeSigner:
+    """A signer whose signature is a keyed hash; `public` may be any 64 bytes."""
+
+    __slots__ = ("public",)
+
+    def __init__(self, public: bytes) -> None:
+        self.public = public
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+        return blake2b(message, key=self.public).digest()
+
+
+def fake_verify(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the fake signature is that of `public` for `message`."""
+    return blake2b(message, key=public).digest() == signature
+
+
+def make_signer(name: str, real: bool, point: bool = False) -> Signer:
+    """The key named `name`: P-256 when `real`; else fake, on a curve point when a contract will look at it."""
+    secret = sha256(name.encode()).digest()
+    if real or point:
+        key = crypto.PrivateKey.from_bytes(secret)
+        return key if real else FakeSigner(key.public)
+    return FakeSigner(secret + sha256(secret).digest())
+
+
+class TallyContract:
+    """Counts. "Add" and "Send" are accepted, the latter sends a message; every other kind is refused after it wrote."""
+
+    def __init__(self, users: tuple[bytes, ...]) -> None:
+        """`users` are the keys that may sign."""
+        self._users = users
+
+    def genesis(self, state: State, genesis: Genesis, chain: int) -> None:
+        """The tally starts at zero."""
+        state.put(b"total", codec.encode(0))
+
+    def begin(self, state: State, context: BlockContext) -> None:
+        """The block's time is part of the state, so that it is under the root."""
+        state.put(b"time", codec.encode(context.time_s))
+
+    def execute(self, state: State, context: BlockContext, tx: DecodedTransaction) -> str:
+        """Count; what is refused has written by then, so that a missing rollback shows."""
+        total = codec.decode(state.get(b"total") or b"\x00", int)
+        state.put(b"total", codec.encode(total + 1))
+        if tx.kind in ("Send", "SendRefuse"):
+            state.emit(0, "Hello", tx.fields_raw)
+        if tx.kind not in ("Add", "Send"):
+            state.put(b"refused/" + tx.txid, b"\x01")
+            return "refused"
+        return ""
+
+    def next_nonce(self, state: StateReader, signer: bytes) -> int:
+        """Nonces run from 1."""
+        if signer not in self._users:
+            return -1
+        found = state.get(b"nonce/" + crypto.id8(signer))
+        return 1 if found is None else codec.decode(found, int) + 1
+
+    def consume_nonce(self, state: State, signer: bytes) -> None:
+        """One more."""
+        state.put(b"nonce/" + crypto.id8(signer), codec.encode(self.next_nonce(state, signer)))
+
+    def rules_version(self, state: StateReader) -> int:
+        """There is one rule."""
+        return 1
+
+    def inbox_cursor(self, state: StateReader) -> int:
+        """Nothing is received."""
+        return 0
+
+
+def found_network(keys: list[Signer], offices: list[Signer], rules: list[bytes]) -> Genesis:
+    """A network with one area. The main chain gets keys of its own: a vote there must not count in the area."""
+    validators = [Validator(f"node{index}", key.public) for index, key in enumerate(keys)]
+    main = [Validator("main0", make_signer("main0", isinstance(keys[0], crypto.PrivateKey), True).public)]
+    regulator, grid, aggregator = (office.public for office in offices)
+    area = AreaGenesis(CHAIN, "area", validators)
+    return Genesis("simulated", START_S, regulator, grid, aggregator, main, [area], rules, 1, 1_000_000)
+
+
+def make_tx(key: Signer, network: bytes, kind: str, nonce: int, fields: object, chain: int = CHAIN) -> bytes:
+    """A signed transaction."""
+    payload = codec.encode([kind, chain, nonce, fields])
+    return codec.encode([payload, key.public, key.sign(codec.signing_bytes(b"tx", network, payload))])

@@ -1,0 +1,486 @@
+"""What bad validators do: each runs the honest code, and a liar changes, adds or keeps back what it sends.
+
+Liars see every frame the moment it is sent, before anybody receives it (a rushing adversary), know the keys of their
+own validators only, and one user's key. They may be combined.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import msgpack
+from watt_chain import block as blocks
+from watt_chain import codec
+from watt_chain.block import Certificate, CertifiedBlock, Header, VoteSignature, decode_certified
+from watt_chain.codec import DecodeError
+from watt_chain.pbft.messages import (
+    Bodies,
+    Commit,
+    Fetch,
+    Frame,
+    Gossip,
+    Message,
+    NewView,
+    Prepare,
+    Prepared,
+    PrePrepare,
+    Status,
+    SyncBlocks,
+    ViewChange,
+    open_frame,
+    signed_bytes,
+)
+from watt_wire import merkle
+
+from watt_sim.drbg import Drbg
+from watt_sim.fakes import CHAIN, make_tx
+from watt_sim.reference import hash_of, quorum_of, vote_of
+
+if TYPE_CHECKING:
+    from watt_sim.world import Station, World
+
+Extra = list[tuple[int, bytes]]
+"""Frames to send besides: (receiver, frame)."""
+HISTORY_MAX = 400
+"""Old frames a liar keeps to play back."""
+
+
+class Liar:
+    """A bad validator's strategy; the methods of this class are those of an honest one."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        self.world = world
+        self.index = index
+        self.key = world.keys[index]
+        self.n = world.config.n
+        self.others = [peer for peer in range(self.n) if peer != index]
+        self.chance = Drbg("liar", type(self).__name__, world.config.seed, index)
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        """What leaves instead of `frame`."""
+        return [frame]
+
+    def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
+        """Something was sent by somebody, now."""
+        return []
+
+    def receive(self, sender: int, frame: bytes) -> Extra:
+        """A frame arrived here."""
+        return []
+
+    def seal(self, message: Message) -> bytes:
+        """A frame with our signature, whoever it claims to be from."""
+        body = codec.encode(message)
+        return codec.encode(Frame(body, self.key.sign(signed_bytes(self.world.id, message, body))))
+
+    def open(self, frame: bytes) -> Message | None:
+        """The content of one of our frames; None when another liar made it unreadable."""
+        try:
+            return open_frame(frame, CHAIN, self.index)[1]
+        except DecodeError:
+            return None
+
+    def leads(self, height: int, view: int) -> bool:
+        """Whether we lead that view."""
+        return (height + view) % self.n == self.index
+
+    def everybody(self, frame: bytes) -> Extra:
+        """To all others."""
+        return [(peer, frame) for peer in self.others]
+
+    def build(self, header: Header, digests: list[bytes], later_s: int) -> bytes | None:
+        """Another valid header over the same transactions, if we have them all and are at that height."""
+        station = self.world.stations[self.index]
+        if station.replica is None or station.ledger is None or station.ledger.head.height + 1 != header.height:
+            return None
+        txs = [tx for digest in digests if (tx := station.replica.pool.find(digest)) is not None]
+        if len(txs) < header.tx_count:
+            return None
+        return station.ledger.build(header.view, self.index, header.time_s + later_s, txs).header
+
+
+class Split(Liar):
+    """Tells some of one valid block and the rest of another, and each that it agrees."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._side = [self.chance.below(2) for _ in range(self.n)]
+        self._other: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        "(height, view) -> the other block's (header, hash)."
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        message = self.open(frame)
+        if not self._side[peer]:
+            return [frame]
+        if isinstance(message, PrePrepare):
+            header = codec.decode(message.header, Header)
+            place = (message.height, message.view)
+            if place not in self._other and header.view == message.view:
+                other = self.build(header, message.digests, 1)
+                if other is not None:
+                    self._other[place] = other, hash_of(self.world.id, other)
+            if place in self._other:
+                return [self.seal(PrePrepare(*_place(message), self._other[place][0], message.digests))]
+        if isinstance(message, Prepare | Commit) and (message.height, message.view) in self._other:
+            return [self.seal(type(message)(*_place(message), self._other[(message.height, message.view)][1]))]
+        return [frame]
+
+
+class Echo(Liar):
+    """Votes for everything, in every view, at once."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._voted: dict[tuple[int, int, bytes], None] = {}
+
+    def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
+        if isinstance(message, PrePrepare):
+            hash_ = hash_of(self.world.id, message.header)
+        elif isinstance(message, Prepare | Commit):
+            hash_ = message.block_hash
+        else:
+            return []
+        place = (message.height, message.view, hash_)
+        if place in self._voted:
+            return []
+        self._voted[place] = None
+        vote = (CHAIN, self.index, *place)
+        return self.everybody(self.seal(Prepare(*vote))) + self.everybody(self.seal(Commit(*vote)))
+
+
+class Forgetful(Liar):
+    """Never admits that anything was prepared; leads new views with the reports that admit nothing."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._reports: dict[tuple[int, int], dict[int, bytes]] = {}
+        "(height, view) -> sender -> view change without a certificate."
+        self._freed: dict[tuple[int, int], bytes | None] = {}
+
+    def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
+        if isinstance(message, ViewChange) and message.prepared is None:
+            self._reports.setdefault((message.height, message.view), {})[message.sender] = frame
+        return []
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        message = self.open(frame)
+        if isinstance(message, ViewChange) and message.prepared is not None:
+            return [self.seal(ViewChange(*_place(message), None))]
+        if isinstance(message, NewView):
+            place = (message.height, message.view)
+            free = self._reports.setdefault(place, {})
+            free[self.index] = self.seal(ViewChange(*_place(message), None))
+            self._freed.setdefault(place, None)
+            # As many reports without a certificate as there are; the rest as they came.
+            senders = sorted(free)
+            votes = [free[sender] for sender in senders]
+            votes += [vote for vote in message.votes if _sender_of(vote) not in senders]
+            return [self.seal(NewView(*_place(message), votes[: quorum_of(self.n)]))]
+        if isinstance(message, PrePrepare) and (message.height, message.view) in self._freed:
+            return [self._fresh(message) or frame]
+        return [frame]
+
+    def _fresh(self, message: PrePrepare) -> bytes | None:
+        """A new block of ours in place of the required one."""
+        place = (message.height, message.view)
+        header = codec.decode(message.header, Header)
+        if self._freed[place] is None and header.view < message.view:
+            other = self.build(_replaced(header, view=message.view), message.digests, 1)
+            if other is not None:
+                self._freed[place] = self.seal(PrePrepare(*_place(message), other, message.digests))
+        return self._freed[place]
+
+
+class Forge(Liar):
+    """Brings proofs that prove nothing: certificates, new views, final blocks, heights."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._prepares: dict[tuple[int, int, bytes], dict[int, bytes]] = {}
+        self._headers: dict[bytes, bytes] = {}
+        "Block hash -> header."
+        self._changes: dict[tuple[int, int], dict[int, bytes]] = {}
+
+    def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
+        match message:
+            case PrePrepare():
+                self._headers[hash_of(self.world.id, message.header)] = message.header
+                if self.chance.chance(150_000):
+                    return self._forged_blocks(message)
+            case Prepare():
+                signature = codec.decode(frame, Frame).signature
+                place = (message.height, message.view, message.block_hash)
+                self._prepares.setdefault(place, {})[message.sender] = signature
+            case ViewChange():
+                place_ = (message.height, message.view)
+                self._changes.setdefault(place_, {})[message.sender] = frame
+                if self.leads(*place_) and self.chance.chance(300_000):
+                    return self._early_new_view(message)
+        return []
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        message = self.open(frame)
+        if isinstance(message, ViewChange):
+            return [self.seal(ViewChange(*_place(message), self._certificate(message)))]
+        if isinstance(message, Status):
+            return [self.seal(Status(*_place(message)[:2], message.height + self.chance.choice((0, 1, 1000)), 0))]
+        return [frame]
+
+    def _certificate(self, message: ViewChange) -> Prepared | None:
+        """A prepared certificate with one thing wrong."""
+        quorum = quorum_of(self.n)
+        old = [(place, votes) for place, votes in self._prepares.items() if place[2] in self._headers]
+        if not old:
+            return message.prepared
+        (height, view, hash_), votes = self.chance.choice(old)
+        header = self._headers[hash_]
+        signatures = [VoteSignature(sender, votes[sender]) for sender in sorted(votes)][:quorum]
+        match self.chance.below(6):
+            case 0:  # of another height, or of one view and complete: what it is, but not where
+                return Prepared(view, header, signatures)
+            case 1:  # votes of nobody
+                fake = [VoteSignature(sender, bytes(64)) for sender in range(quorum)]
+                return Prepared(max(message.view - 1, 0), header, fake)
+            case 2:  # our own vote under every name
+                vote = vote_of(self.world.id, "prepare", CHAIN, height, view, hash_)
+                return Prepared(view, header, [VoteSignature(i, self.key.sign(vote)) for i in range(quorum)])
+            case 3:  # our own vote several times
+                vote = vote_of(self.world.id, "prepare", CHAIN, message.height, view, hash_)
+                return Prepared(view, header, [VoteSignature(self.index, self.key.sign(vote))] * quorum)
+            case 4:  # the votes of an earlier view in a later one, to outbid a true certificate
+                return Prepared(message.view + 3, header, signatures)
+        return Prepared(view, header, signatures[:-1])
+
+    def _early_new_view(self, message: ViewChange) -> Extra:
+        """Leads a view that too few have asked for."""
+        height, view = message.height, message.view
+        votes = list(self._changes[(height, view)].values())
+        mine = self.seal(ViewChange(CHAIN, self.index, height, view, None))
+        votes = [*votes, mine, mine, *(self._changes.get((height, view - 1), {}).values())]
+        return self.everybody(self.seal(NewView(CHAIN, self.index, height, view, votes[: quorum_of(self.n)])))
+
+    def _forged_blocks(self, message: PrePrepare) -> Extra:
+        """A final block that is not: certified by us alone, or a true certificate with another body."""
+        header = codec.decode(message.header, Header)
+        other = self.build(header, message.digests, 2) or message.header
+        station = self.world.stations[self.index]
+        assert station.replica is None or station.ledger is not None
+        bodies = [station.replica.pool.find(digest) or b"" for digest in message.digests] if station.replica else []
+        hash_ = hash_of(self.world.id, other)
+        vote = vote_of(self.world.id, "commit", CHAIN, message.height, message.view, hash_)
+        mine = self.key.sign(vote)
+        indices = self.chance.choice(([self.index] * self.n, list(range(self.n))))
+        count = self.chance.choice((1, quorum_of(self.n) - 1, quorum_of(self.n)))
+        votes = [VoteSignature(index, mine) for index in indices[:count]]
+        certified = _certify(other, bodies, Certificate(message.view, votes))
+        found = self.world.watch.certified.get(message.height - 1)
+        extras = self.everybody(self.seal(SyncBlocks(CHAIN, self.index, message.height, [certified])))
+        if found is not None:
+            _, block, _, certificate = decode_certified(found)
+            wrong = _certify(block.header, [*block.transactions, *bodies], certificate)
+            extras += self.everybody(self.seal(SyncBlocks(CHAIN, self.index, message.height - 1, [wrong])))
+        return extras
+
+
+class BadBlock(Liar):
+    """As leader proposes blocks with one thing wrong."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._made: dict[tuple[int, int], tuple[bytes, bytes, list[bytes]]] = {}
+        "(height, view) -> (frame, hash, bodies)."
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        message = self.open(frame)
+        if isinstance(message, Prepare | Commit):
+            made = self._made.get((message.height, message.view))
+            return [frame if made is None else self.seal(type(message)(*_place(message), made[1]))]
+        if not isinstance(message, PrePrepare):
+            return [frame]
+        place = (message.height, message.view)
+        header = codec.decode(message.header, Header)
+        if place not in self._made and header.view == message.view:
+            made_ = self._make(message, header)
+            if made_ is not None:
+                self._made[place] = made_
+        if place not in self._made:
+            return [frame]
+        bad, hash_, bodies = self._made[place]
+        return [bad, self.seal(Bodies(CHAIN, self.index, message.height, hash_, bodies))]
+
+    def receive(self, sender: int, frame: bytes) -> Extra:
+        try:
+            message = open_frame(frame, CHAIN, sender)[1]
+        except DecodeError:
+            return []
+        if isinstance(message, Fetch):
+            for _, hash_, bodies in self._made.values():
+                if hash_ == message.block_hash:
+                    return [(sender, self.seal(Bodies(CHAIN, self.index, message.height, hash_, bodies)))]
+        return []
+
+    def _make(self, message: PrePrepare, header: Header) -> tuple[bytes, bytes, list[bytes]] | None:
+        station = self.world.stations[self.index]
+        if station.replica is None or station.ledger is None:
+            return None
+        bodies = [tx for digest in message.digests if (tx := station.replica.pool.find(digest)) is not None]
+        wrong = self.chance.below(14)
+        ahead_s = self.chance.choice((4, 60, 3600))
+        fields: dict[int, dict[str, Any]] = {
+            0: {"state_root": bytes(32)},
+            1: {"receipt_root": bytes(32)},
+            2: {"outbox_root": bytes(32)},
+            3: {"proposer": (self.index + 1) % self.n},
+            4: {"previous": bytes(32)},
+            5: {"time_s": max(header.time_s - 3600, 0)},
+            6: {"rules_version": 9},
+            7: {"term": header.term + 1},
+        }
+        if wrong in fields:
+            bad = codec.encode(_replaced(header, **fields[wrong]))
+        elif wrong == 8:
+            bad = station.ledger.build(header.view, self.index, header.time_s + ahead_s, bodies).header
+        else:
+            tx = self._bad_transaction(wrong, header, bodies)
+            bodies = bodies[:-1] if wrong == 11 else bodies
+            bodies = [*bodies, tx]
+            built = station.ledger.build(header.view, self.index, header.time_s, bodies)
+            bad = built.header
+            if built.transactions != bodies:
+                root = merkle.root([merkle.leaf_hash(body) for body in bodies])
+                bad = codec.encode(_replaced(header, tx_root=root, tx_count=len(bodies)))
+        digests = [merkle.leaf_hash(body) for body in bodies]
+        frame = self.seal(PrePrepare(*_place(message), bad, digests))
+        return frame, hash_of(self.world.id, bad), bodies
+
+    def _bad_transaction(self, wrong: int, header: Header, bodies: list[bytes]) -> bytes:
+        """One that may not be in this block, whatever else is in it."""
+        world = self.world
+        user = world.users[self.chance.below(len(world.users))]
+        if wrong == 9 and world.watch.certified:  # what is final already
+            height = self.chance.choice(sorted(world.watch.certified))
+            return decode_certified(world.watch.certified[height])[1].transactions[0]
+        nonce = 1
+        for tx in bodies:
+            payload, signer, _ = msgpack.decode(tx)
+            nonce = msgpack.decode(payload)[2] + 1 if signer == user.public else nonce
+        if wrong == 10 or not bodies:  # nobody signed it
+            payload = codec.encode(["Add", CHAIN, nonce, [7]])
+            return codec.encode([payload, user.public, bytes(64)])
+        if wrong == 11:  # a known payload with another signature
+            payload, signer, signature = msgpack.decode(bodies[-1])
+            return codec.encode([payload, signer, bytes([signature[0] ^ 1]) + signature[1:]])
+        if wrong == 12:  # meant for another chain
+            return make_tx(user, world.id, "Add", nonce, [7], chain=0)
+        return make_tx(self.key, world.id, "Add", 1, [7])  # by a stranger
+
+
+class Impersonate(Liar):
+    """Speaks in the name of others, with its own signature, theirs, or none."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._done: dict[tuple[int, int, bytes], None] = {}
+
+    def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
+        if isinstance(message, PrePrepare):
+            hash_ = hash_of(self.world.id, message.header)
+        elif isinstance(message, Prepare):
+            hash_ = message.block_hash
+        else:
+            return []
+        place = (message.height, message.view, hash_)
+        if place in self._done:
+            return []
+        self._done[place] = None
+        extras: Extra = []
+        for name in self.others:
+            for vote in (Prepare(CHAIN, name, *place), Commit(CHAIN, name, *place)):
+                extras += self.everybody(self.seal(vote))
+                extras += self.everybody(codec.encode(Frame(codec.encode(vote), bytes(64))))
+        return extras
+
+
+class Mutate(Liar):
+    """Sends what honest code made, with a field or a byte changed, mostly signed anew."""
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        if not self.chance.chance(250_000):
+            return [frame]
+        body = list(msgpack.decode(msgpack.decode(frame)[0]))
+        place = self.chance.between(1, len(body) - 1)
+        value = body[place]
+        if isinstance(value, int):
+            body[place] = max(0, self.chance.choice((value - 1, value + 1, value + 7, 2**16 - 1, 0)))
+        elif isinstance(value, bytes) and value:
+            at = self.chance.below(len(value))
+            body[place] = value[:at] + bytes([value[at] ^ 1]) + value[at + 1 :]
+        elif isinstance(value, list):
+            body[place] = value[:-1] if self.chance.chance(500_000) else value * 2
+        data = msgpack.encode(body)
+        try:
+            message: Message = codec.decode(data, Message)  # type: ignore[arg-type]  # a union
+        except DecodeError:
+            signature = self.key.sign(codec.signing_bytes(b"frame", self.world.id, data))
+            return [codec.encode(Frame(data, signature))]
+        return [self.seal(message)]
+
+
+class Withhold(Liar):
+    """Gives nobody a transaction, and its proposals to a few only."""
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        message = self.open(frame)
+        if isinstance(message, Bodies | Gossip):
+            return []
+        if isinstance(message, PrePrepare | NewView) and (peer + message.height) % self.n >= self.n - self.n // 3 - 1:
+            return []
+        return [frame]
+
+
+class Mute(Liar):
+    """Is there and says nothing; plays back old frames of its own now and then."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._old: list[bytes] = []
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        if len(self._old) < HISTORY_MAX:
+            self._old.append(frame)
+        return [self.chance.choice(self._old)] if self.chance.chance(100_000) else []
+
+
+_CLASSES: dict[str, type[Liar]] = {
+    "split": Split,
+    "echo": Echo,
+    "forgetful": Forgetful,
+    "forge": Forge,
+    "badblock": BadBlock,
+    "impersonate": Impersonate,
+    "mutate": Mutate,
+    "withhold": Withhold,
+    "mute": Mute,
+}
+
+
+def make_liars(world: "World", index: int, names: tuple[str, ...]) -> list[Liar]:
+    """The strategies of a bad validator; twins and rolled back disks need none, their code is honest."""
+    return [_CLASSES[name](world, index) for name in names if name in _CLASSES]
+
+
+def _place(message: Any) -> tuple[int, int, int, int]:
+    """chain, sender, height, view: how every message of the agreement begins."""
+    return message.chain, message.sender, message.height, message.view
+
+
+def _replaced(header: Header, **fields: Any) -> Header:
+    return Header(**{name: fields.get(name, getattr(header, name)) for name in Header.__struct_fields__})
+
+
+def _sender_of(frame: bytes) -> int:
+    sender: int = msgpack.decode(msgpack.decode(frame)[0])[2]
+    return sender
+
+
+def _certify(header: bytes, transactions: list[bytes], certificate: Certificate) -> bytes:
+    block = codec.encode(blocks.Block(header, transactions))
+    return codec.encode(CertifiedBlock(block, codec.encode(certificate)))

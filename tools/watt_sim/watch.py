@@ -1,0 +1,223 @@
+"""The invariants: what must hold at every step, whatever happens to the network, the disks and f validators.
+
+I1 one block per height, a quorum behind every commit; I2 nothing signed twice and no promise broken, over any number
+of restarts; I3 every final block re-executes to its roots (reference.py); I7 nothing leaves before its record is
+durable; I10 evidence names only guilty validators; I11 a light client accepts what is final; I14 everything is bounded.
+I13 (progress) and I16 (determinism) are looked at by `run`.
+"""
+
+from msgspec import msgpack
+from watt_chain import codec
+from watt_chain.block import Header, decode_certified
+from watt_chain.light import LightClient, ProofError
+from watt_chain.pbft import Evidence, Replica
+from watt_chain.pbft.messages import Commit, Frame, Message, NewView, Prepare, PrePrepare, ViewChange
+
+from watt_sim.disk import Disk
+from watt_sim.fakes import CHAIN
+from watt_sim.reference import Reference, VerifyCall, hash_of, quorum_of, signing, vote_of
+
+PROPOSALS_MAX = 40
+"""Complete blocks a height may keep: one for each view it went through, and runs end long before so many views."""
+VOTES_MAX = 17
+"""Views around its own for which a replica keeps votes, both ways, and its own."""
+COUNTERS_MAX = 100
+"""Different reasons of rejection there can be: they are words in the code, never text of a peer."""
+TIME_BOUND_S = 5 + 3
+"""How far a final block may be ahead of true time: the bound of CONSENSUS.md 3.3 and the honest clocks' error."""
+
+
+class Violation(Exception):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, text: str) -> None:
+        super().__init__(f"{invariant}: {text}")
+        self.invariant = invariant
+
+
+class Watch:
+    """Sees every frame sent and every block stored, and raises Violation."""
+
+    def __init__(
+        self, network: bytes, publics: tuple[bytes, ...], verify: VerifyCall, reference: Reference, client: LightClient
+    ) -> None:
+        self._network = network
+        self._publics = publics
+        self._verify = verify
+        self.reference = reference
+        self.client = client
+        self.quorum = quorum_of(len(publics))
+        self.chain: dict[int, bytes] = {}
+        "Height -> hash of the final block."
+        self.certified: dict[int, bytes] = {}
+        self.coverage: dict[str, int] = {}
+        self._signed: dict[tuple[int, str, int, int], bytes] = {}
+        self._promised: dict[tuple[int, int], int] = {}
+        "(validator, height) -> view it said it moved to."
+        self._committed: dict[tuple[int, int], int] = {}
+        "(validator, height) -> highest view in which it sent commit."
+        self._voters: dict[tuple[str, int, int, bytes], dict[int, None]] = {}
+        self.forks: list[tuple[int, bytes, bytes]] = []
+        self.forks_allowed = False
+        "In the negative control more than f validators lie, and forks are expected: noted, not raised."
+
+    def count(self, what: str) -> None:
+        """Something rare was reached."""
+        self.coverage[what] = self.coverage.get(what, 0) + 1
+
+    # Frames -----------------------------------------------------------------------------------------------
+
+    def sent(self, index: int, message: Message, honest: bool, disk: Disk) -> None:
+        """A station is about to send a message of its own."""
+        match message:
+            case PrePrepare():
+                header = codec.decode(message.header, Header)
+                hash_ = hash_of(self._network, message.header)
+                if header.view < message.view:
+                    self.count("prepared-reproposal")
+                if honest:
+                    self._once(index, "pre-prepare", message.height, message.view, hash_, disk)
+            case Prepare() | Commit():
+                phase = "prepare" if isinstance(message, Prepare) else "commit"
+                if message.view > 0:
+                    self.count(f"{phase}-in-later-view")
+                if honest:
+                    self.voted(index, message)
+                    self._once(index, phase, message.height, message.view, message.block_hash, disk)
+                    self._behind(index, message, phase)
+            case ViewChange():
+                self.count("view-change" if message.prepared is None else "view-change-with-certificate")
+                if message.view > 2:
+                    self.count("view-above-2")
+                if honest:
+                    self._moved(index, message, disk)
+            case NewView():
+                self.count("new-view")
+                if honest:
+                    self._durable(index, ("new-view",), message.height, message.view, bytes(32), disk)
+            case _:
+                self.count(type(message).__name__.lower())
+
+    def voted(self, index: int, message: Prepare | Commit) -> None:
+        """A genuine vote exists."""
+        phase = "prepare" if isinstance(message, Prepare) else "commit"
+        self._voters.setdefault((phase, message.height, message.view, message.block_hash), {})[index] = None
+
+    def _once(self, index: int, phase: str, height: int, view: int, hash_: bytes, disk: Disk) -> None:
+        """I2: one value per place, and none below a promised view; I7: written down before."""
+        place = (index, phase, height, view)
+        known = self._signed.get(place)
+        if known is None:
+            if view < self._promised.get((index, height), 0):
+                raise Violation("I2", f"node{index} sends {phase} in view {view} of {height}, which it had left")
+            self._signed[place] = hash_
+        elif known != hash_:
+            raise Violation("I2", f"node{index} sends two {phase} in view {view} of height {height}")
+        kinds = {"pre-prepare": ("proposal",), "prepare": ("proposal", "prepare"), "commit": ("commit",)}[phase]
+        self._durable(index, kinds, height, view, hash_, disk)
+
+    def _durable(self, index: int, kinds: tuple[str, ...], height: int, view: int, hash_: bytes, disk: Disk) -> None:
+        if not any((kind, height, view, hash_) in disk.written for kind in kinds):
+            raise Violation("I7", f"node{index} sends what only {kinds[0]} {height}/{view} could repeat after a crash")
+
+    def _behind(self, index: int, message: Prepare | Commit, phase: str) -> None:
+        """A quorum prepared what is committed."""
+        if phase == "prepare":
+            return
+        voters = self._voters.get(("prepare", message.height, message.view, message.block_hash), {})
+        # Its own prepare counts from the moment it is durable: a crash may have come before it was sent.
+        if len({*voters, index}) < self.quorum and not self.forks_allowed:
+            raise Violation("I1", f"node{index} sends commit with the prepares of {sorted(voters)} only")
+        place = (index, message.height)
+        self._committed[place] = max(self._committed.get(place, 0), message.view)
+
+    def _moved(self, index: int, message: ViewChange, disk: Disk) -> None:
+        """A view change tells what its sender committed on, and stands for ever."""
+        place = (index, message.height)
+        self._promised[place] = max(self._promised.get(place, 0), message.view)
+        self._durable(index, ("view-change",), message.height, message.view, bytes(32), disk)
+        committed = self._committed.get(place)
+        if committed is not None and (message.prepared is None or message.prepared.view < committed):
+            raise Violation("I2", f"node{index} hides that it committed in view {committed} of {message.height}")
+
+    # Blocks -----------------------------------------------------------------------------------------------
+
+    def final(self, index: int, certified: bytes, true_s: int) -> None:
+        """An honest validator stored a block."""
+        parts, block, header, certificate = decode_certified(certified)
+        hash_ = hash_of(self._network, block.header)
+        height = header.height
+        if certificate.view > header.view:
+            self.count("final-in-later-view")
+        problem = self.reference.check_certificate(certified)
+        if problem and not self.forks_allowed:
+            raise Violation("I3", f"node{index}, height {height}: {problem}")
+        known = self.chain.get(height)
+        if known is not None and known != hash_:
+            if not self.forks_allowed:
+                raise Violation("I1", f"node{index} has another block at height {height} than the first to decide it")
+            self.forks.append((height, self.certified[height], certified))
+        if known is not None:
+            return
+        self.chain[height] = hash_
+        self.certified[height] = certified
+        if self.forks_allowed:
+            return
+        problem = self.reference.follow(certified)
+        if problem:
+            raise Violation("I3", f"node{index}, height {height}: {problem}")
+        if header.time_s > true_s + TIME_BOUND_S:
+            raise Violation("I3", f"height {height} has a time {header.time_s - true_s} s ahead")
+        try:
+            self.client.check_header(CHAIN, block.header, parts.certificate)
+        except ProofError as error:
+            raise Violation("I11", f"a light client refuses the final block {height}: {error.reason}") from error
+
+    # Evidence ---------------------------------------------------------------------------------------------
+
+    def evidence(self, index: int, found: tuple[Evidence, ...], guilty: tuple[int, ...]) -> None:
+        """I10: what an honest validator holds against others is true, and only against the guilty."""
+        for item in found:
+            self.count(f"evidence-{item.kind}")
+            if item.sender not in guilty:
+                raise Violation("I10", f"node{index} accuses node{item.sender}, which is honest, of two {item.kind}")
+            if not proves(item, self._network, self._publics, self._verify):
+                raise Violation("I10", f"what node{index} holds against node{item.sender} proves nothing")
+
+    # Bounds -----------------------------------------------------------------------------------------------
+
+    def bounded(self, index: int, replica: Replica) -> None:
+        """I14: no peer makes a replica's memory grow without limit."""
+        round_ = replica._agreement.round
+        sizes = {
+            "blocks of a height": (len(round_.proposals), PROPOSALS_MAX),
+            "votes": (len(round_.prepares._by_sender) + len(round_.commits._by_sender), 2 * VOTES_MAX * 64),
+            "early proposals": (len(round_.early), VOTES_MAX),
+            "view changes": (len(round_.view_changes), len(self._publics)),
+            "known view changes": (len(round_.known_votes), len(self._publics)),
+            "frames of the next height": (max(map(len, replica._future.values()), default=0), 16),
+            "evidence": (len(replica.evidence), 64),
+            "reasons": (len(replica._desk.counters), COUNTERS_MAX),
+            "waiting transactions": (len(replica.pool), 20_000),
+        }
+        for name, (size, limit) in sizes.items():
+            if size > limit:
+                raise Violation("I14", f"node{index} keeps {size} {name}, more than {limit}")
+
+
+def proves(item: Evidence, network: bytes, publics: tuple[bytes, ...], verify: VerifyCall) -> bool:
+    """Whether two frames show that one validator signed two blocks at one place; from the bytes alone."""
+    seen: list[bytes] = []
+    for data in (item.first, item.second):
+        frame = codec.decode(data, Frame)
+        body = msgpack.decode(frame.body)
+        if [body[0], body[2], body[3], body[4]] != [item.kind, item.sender, item.height, item.view]:
+            return False
+        if item.kind == "pre-prepare":
+            message, hash_ = signing(b"frame", network, frame.body), hash_of(network, body[5])
+        else:
+            message, hash_ = vote_of(network, item.kind, body[1], body[3], body[4], body[5]), body[5]
+        if not verify(publics[item.sender], message, frame.signature):
+            return False
+        seen.append(hash_)
+    return seen[0] != seen[1]
