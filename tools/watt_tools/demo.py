@@ -234,7 +234,12 @@ def _user_name() -> str:
 
 
 def find_micropython() -> str:
-    """Path of the MicroPython unix port: WATTPACT_MICROPYTHON, the project's own environment, or the PATH; or ""."""
+    """Path of the MicroPython unix port: WATTPACT_MICROPYTHON, the project's own environment, or the PATH; or "".
+
+    WATTPACT_MICROPYTHON=wasm takes none of them: the WASM build then stands in, as on a machine without the wheel.
+    """
+    if os.environ.get("WATTPACT_MICROPYTHON") == "wasm":
+        return ""
     for candidate in (
         os.environ.get("WATTPACT_MICROPYTHON", ""),
         str(Path(__file__).parents[2] / ".venv-mpy/bin/micropython"),
