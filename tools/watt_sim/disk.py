@@ -27,8 +27,8 @@ class Disk:
     votes: list[bytes] = field(default_factory=list)
     blocks: list[bytes] = field(default_factory=list)
     durable_votes: int = 0
-    written: dict[Place, None] = field(default_factory=dict)
-    "Places of the durable records, for ever: what may be sent."
+    written: dict[Place, int] = field(default_factory=dict)
+    "Places of the durable records and their order, for ever: what may be sent."
 
     def append(self, records: tuple[bytes, ...]) -> None:
         """Write; not durable yet."""
@@ -37,7 +37,7 @@ class Disk:
     def sync(self) -> None:
         """Make everything written durable."""
         for record in self.votes[self.durable_votes :]:
-            self.written[place_of(record)] = None
+            self.written.setdefault(place_of(record), len(self.written))
         self.durable_votes = len(self.votes)
 
     def crash(self, chance: Drbg) -> int:

@@ -6,6 +6,8 @@ from watt_sim.config import Config
 from watt_sim.drbg import Drbg
 
 SLOW_FACTOR = 10
+QUIET = ("status", "gossip", "sync-blocks", "sync-request")
+"""What does not travel while every view has its own sides: it would mend what the scenario tears apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +18,16 @@ class Cut:
     node: int = 0
     kind: str = ""
     sides: tuple[int, ...] = ()
-    "Side of each station, the copies of twins behind the validators."
+    "Side of each station, the copies of twins behind the validators; in mode `views` for one view after the other."
+    stations: int = 0
 
-    def blocks(self, sender: int, receiver: int, kind: str) -> bool:
-        """`sender` and `receiver` are numbers of stations."""
+    def blocks(self, sender: int, receiver: int, kind: str, view: int) -> bool:
+        """`sender` and `receiver` are numbers of stations, `view` that of the message, -1 when it has none."""
         match self.mode:
+            case "views":
+                start = max(view, 0) * self.stations
+                sides = self.sides[start : start + self.stations]
+                return kind in QUIET or bool(sides and sides[sender] != sides[receiver])
             case "split":
                 return self.sides[sender] != self.sides[receiver]
             case "isolate":
@@ -49,9 +56,9 @@ class Network:
         self._loss_ppm = self._double_ppm = self._corrupt_ppm = self._jitter_ppm = 0
         self.cut = Cut()
 
-    def carry(self, sender: int, receiver: int, kind: str, frame: bytes) -> list[tuple[int, bytes]]:
+    def carry(self, sender: int, receiver: int, kind: str, view: int, frame: bytes) -> list[tuple[int, bytes]]:
         """(delay in ms, frame) of each copy that will arrive."""
-        if self.cut.blocks(sender, receiver, kind):
+        if self.cut.blocks(sender, receiver, kind, view):
             return []
         chance = self._chance
         arriving: list[tuple[int, bytes]] = []

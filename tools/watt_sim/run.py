@@ -207,6 +207,9 @@ class Runner:
         roots = {station.ledger.state.root() for station in self.core() if station.ledger is not None}
         if len(roots) != 1:
             raise Violation("I3", "honest validators at one height have different states")
+        for station in self.core():
+            if station.replica is not None and len(station.replica.pool):
+                raise Violation("I14", f"node{station.index} keeps {len(station.replica.pool)} final transactions")
         ledger = self.core()[0].ledger
         assert ledger is not None
         if world.config.contract == "area":

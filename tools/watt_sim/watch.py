@@ -105,20 +105,23 @@ class Watch:
 
     def _once(self, index: int, phase: str, height: int, view: int, hash_: bytes, disk: Disk) -> None:
         """I2: one value per place, and none below a promised view; I7: written down before."""
-        place = (index, phase, height, view)
-        known = self._signed.get(place)
-        if known is None:
-            if view < self._promised.get((index, height), 0):
-                raise Violation("I2", f"node{index} sends {phase} in view {view} of {height}, which it had left")
-            self._signed[place] = hash_
-        elif known != hash_:
-            raise Violation("I2", f"node{index} sends two {phase} in view {view} of height {height}")
         kinds = {"pre-prepare": ("proposal",), "prepare": ("proposal", "prepare"), "commit": ("commit",)}[phase]
-        self._durable(index, kinds, height, view, hash_, disk)
+        written = self._durable(index, kinds, height, view, hash_, disk)
+        place = (index, phase, height, view)
+        known = self._signed.setdefault(place, hash_)
+        if known != hash_:
+            raise Violation("I2", f"node{index} sends two {phase} in view {view} of height {height}")
+        promised = self._promised.get((index, height), 0)
+        # What was written down before the promise may leave after it: a crash can lie between.
+        if view < promised and written > disk.written[("view-change", height, promised, bytes(32))]:
+            raise Violation("I2", f"node{index} sends {phase} in view {view} of {height}, which it had left")
 
-    def _durable(self, index: int, kinds: tuple[str, ...], height: int, view: int, hash_: bytes, disk: Disk) -> None:
-        if not any((kind, height, view, hash_) in disk.written for kind in kinds):
-            raise Violation("I7", f"node{index} sends what only {kinds[0]} {height}/{view} could repeat after a crash")
+    def _durable(self, index: int, kinds: tuple[str, ...], height: int, view: int, hash_: bytes, disk: Disk) -> int:
+        """I7: when the record of this message was written; it must have been."""
+        for kind in kinds:
+            if (kind, height, view, hash_) in disk.written:
+                return disk.written[(kind, height, view, hash_)]
+        raise Violation("I7", f"node{index} sends what only {kinds[0]} {height}/{view} could repeat after a crash")
 
     def _behind(self, index: int, message: Prepare | Commit, phase: str) -> None:
         """A quorum prepared what is committed."""
@@ -134,8 +137,8 @@ class Watch:
     def _moved(self, index: int, message: ViewChange, disk: Disk) -> None:
         """A view change tells what its sender committed on, and stands for ever."""
         place = (index, message.height)
-        self._promised[place] = max(self._promised.get(place, 0), message.view)
         self._durable(index, ("view-change",), message.height, message.view, bytes(32), disk)
+        self._promised[place] = max(self._promised.get(place, 0), message.view)
         committed = self._committed.get(place)
         if committed is not None and (message.prepared is None or message.prepared.view < committed):
             raise Violation("I2", f"node{index} hides that it committed in view {committed} of {message.height}")

@@ -240,25 +240,25 @@ class World:
             self.watch.sent(station.index, message, station.honest, station.disk)
             for liar in self._liars():
                 for to, extra in liar.hear(message, frame, station):
-                    self.post(self.stations[liar.index], to, extra, "forged")
+                    self.post(self.stations[liar.index], to, extra)
         kind = _kind(message)
         frames = [frame]
         for liar in station.liars:
             frames = [out for data in frames for out in liar.spoil(peer, data)]
         for data in frames:
-            self.post(station, peer, data, kind)
+            self.post(station, peer, data, kind, getattr(message, "view", -1))
 
     def _liars(self) -> list[Liar]:
         return [liar for index in self.guilty for liar in self.stations[index].liars]
 
-    def post(self, station: Station, to: int, frame: bytes, kind: str) -> None:
+    def post(self, station: Station, to: int, frame: bytes, kind: str = "forged", view: int = -1) -> None:
         """Give a frame to the network."""
         if not station.honest:
             self._register(station.index, frame)
         for target in self.stations:
             if target.index != to or target.index == station.index:
                 continue
-            for delay_ms, data in self.network.carry(station.number, target.number, kind, frame):
+            for delay_ms, data in self.network.carry(station.number, target.number, kind, view, frame):
                 self._deliver_at(self.now_ms + delay_ms, station.index, target, data, kind)
 
     def _register(self, index: int, frame: bytes) -> None:
@@ -285,7 +285,7 @@ class World:
         target.replica.receive(sender, data, target.clock(self.now_ms))
         for liar in target.liars:
             for to, extra in liar.receive(sender, data):
-                self.post(target, to, extra, "forged")
+                self.post(target, to, extra)
         self.carry_out(target)
 
     def submit(self, station: Station, tx: bytes) -> str:
@@ -357,7 +357,7 @@ class World:
                 station.trap = (str(record), str(point), int(down_ms))
             case "cut":
                 mode, kind, *sides = event.detail
-                self.network.cut = Cut(str(mode), event.node, str(kind), tuple(map(int, sides)))
+                self.network.cut = Cut(str(mode), event.node, str(kind), tuple(map(int, sides)), len(self.stations))
                 self.watch.count(f"cut-{mode}")
             case "jump":
                 station.jump(int(event.detail[0]))

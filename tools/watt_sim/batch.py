@@ -1,0 +1,89 @@
+"""Many runs: one after the other, or in child processes that take the next seed as they get free."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+from watt_sim.run import Result, run_seed
+from watt_sim.twins import run_scenario
+
+CHUNK = 8
+"""Seeds a child takes at a time: enough that handing them out costs nothing."""
+
+RARE = (
+    "view-change",
+    "view-change-with-certificate",
+    "view-above-2",
+    "new-view",
+    "prepared-reproposal",
+    "final-in-later-view",
+    "fetch",
+    "bodies",
+    "syncblocks",
+    "restart-with-votes",
+    "torn-tail",
+    "crash-before-sync",
+    "crash-after-record",
+    "crash-while-sending",
+    "crash-before-store",
+    "crash-after-store",
+    "outage",
+    "rollback",
+    "stays-dead",
+    "cut-split",
+    "cut-isolate",
+    "cut-one-way",
+    "cut-kind",
+    "evidence-pre-prepare",
+    "evidence-prepare",
+    "evidence-commit",
+    "run-area",
+    "run-real",
+)
+"""States a batch has to reach: a simulator that never gets there proves nothing about them."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a batch found."""
+
+    runs: int = 0
+    events: int = 0
+    heights: int = 0
+    virtual_ms: int = 0
+    violations: list[Result] = field(default_factory=list)
+    coverage: dict[str, int] = field(default_factory=dict)
+
+    def add(self, result: Result) -> None:
+        """One more run."""
+        self.runs += 1
+        self.events += result.events
+        self.heights += result.heights
+        self.virtual_ms += result.virtual_ms
+        for what, count in result.coverage.items():
+            self.coverage[what] = self.coverage.get(what, 0) + count
+        if result.violation:
+            self.violations.append(result)
+
+    def missing(self) -> list[str]:
+        """Rare states nobody reached."""
+        return [what for what in RARE if what not in self.coverage]
+
+
+def _seed(job: tuple[int, int]) -> Result:
+    return run_seed(*job)
+
+
+def _scenario(job: tuple[int, int]) -> Result:
+    return run_scenario(*job)
+
+
+def run_many(numbers: Sequence[int], n: int, jobs: int = 1, twins: bool = False) -> Iterator[Result]:
+    """Results in the order they are ready; the same set for any number of jobs."""
+    play = _scenario if twins else _seed
+    work = [(number, n) for number in numbers]
+    if jobs <= 1:
+        yield from map(play, work)
+        return
+    with get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(play, work, CHUNK)

@@ -1,0 +1,115 @@
+"""Who finds the planted bugs: each is planted in a process of its own, then looked for with growing expense.
+
+First random seeds with four and seven validators, then twins, then the hand-written tests of `tests/chain`. The first
+violation kills the bug. What only a hand-written test kills is marked as such: no amount of seeds would have helped.
+"""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from watt_sim.bugs import BUGS, find
+from watt_sim.planting import Mutant, plant
+from watt_sim.run import run_seed
+from watt_sim.twins import run_scenario, scenario_count
+
+SECONDS_MAX = 60
+"""Most time a bug is looked for."""
+SHARES = (30, 50)
+"""Percent of that time after which seeds give way to twins, and these to tests."""
+SEVEN_EVERY = 8
+"""One seed in so many has seven validators: they cost four times as much."""
+TESTS = Path(__file__).parents[2] / "tests" / "chain"
+TEST_FILES = ("test_replica.py", "test_viewchange.py", "test_ledger.py", "test_pool.py", "test_tree.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What became of one planted bug."""
+
+    name: str
+    rule: str
+    killed_by: str
+    "seeds, twins, test; empty when it survived."
+    where: str
+    "Seed, scenario or test, and what was violated."
+    tries: int
+    seconds_ms: int
+    "Time to the kill, ms."
+
+
+def hunt(mutant: Mutant, seconds: int, offset: int) -> Kill:
+    """Plant the bug in this process and look for it."""
+    plant(mutant)
+    start = time.monotonic()
+
+    def spent_ms() -> int:
+        return int((time.monotonic() - start) * 1000)
+
+    def kill(how: str, where: str, tries: int) -> Kill:
+        return Kill(mutant.name, mutant.rule, how, where, tries, spent_ms())
+
+    tries = 0
+    while spent_ms() < seconds * 10 * SHARES[0]:
+        n = 7 if tries % SEVEN_EVERY == SEVEN_EVERY - 1 else 4
+        result = run_seed(offset + tries, n)
+        tries += 1
+        if result.violation:
+            return kill("seeds", f"{result.seed} (n={n}): {result.violation[:90]}", tries)
+    number = offset
+    while spent_ms() < seconds * 10 * SHARES[1]:
+        # Without and with crashes in turn.
+        result = run_scenario(number if number % 2 else scenario_count(4) + number)
+        number += 1
+        if result.violation:
+            return kill("twins", f"{result.seed}: {result.violation[:90]}", number - offset)
+    name = _failing_test()
+    return kill("test" if name else "", name, 1)
+
+
+def _failing_test() -> str:
+    """The first hand-written test that fails with the planted bug; empty when all pass."""
+    import pytest
+
+    class Failures:
+        name = ""
+
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.failed and not self.name:
+                self.name = report.nodeid.rsplit("::", 1)[-1]
+
+    failures = Failures()
+    files = [str(TESTS / name) for name in TEST_FILES]
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files], plugins=[failures])
+    return failures.name
+
+
+def hunt_all(names: list[str], seconds: int = SECONDS_MAX, offset: int = 0) -> Iterator[Kill]:
+    """One child process for each bug, in order."""
+    for bug in [bug for bug in BUGS if not names or bug.name in names]:
+        command = [sys.executable, "-m", "watt_sim.mutants", bug.name, str(seconds), str(offset)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=3 * seconds + 60, check=False)
+        if done.returncode:
+            # A bug may also break the core so badly that the simulator cannot start: say so, it is found.
+            text = (done.stderr.strip().splitlines() or ["?"])[-1]
+            yield Kill(bug.name, bug.rule, "error", text[:120], 0, 0)
+        else:
+            yield Kill(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(arguments: list[str]) -> int:
+    """In the child: NAME SECONDS OFFSET; one line of JSON."""
+    name, seconds, offset = arguments
+    print(json.dumps(asdict(hunt(find(name), int(seconds), int(offset)))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""Planting a bug: a function of the core is compiled again from its own source with one piece of text changed.
+
+This happens only in a child process of `mutants`; no file changes and the production code has no switch. The piece must
+occur exactly once, so a bug whose place has changed is reported instead of silently planting nothing.
+"""
+
+import inspect
+import sys
+import textwrap
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+PLANTED = "__planted__"
+"""Where a changed function keeps its source, for a second change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change: in `module`, in the function or `Class.method` named `place`, `old` becomes `new`."""
+
+    module: str
+    place: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A planted bug: its name, the rule of CONSENSUS.md that it breaks, and the edits that make it."""
+
+    name: str
+    rule: str
+    edits: tuple[Edit, ...]
+
+
+class PlantError(Exception):
+    """The core has changed and the bug does not fit it any more."""
+
+
+def plant(mutant: Mutant) -> None:
+    """Change the loaded core. Raises PlantError."""
+    for edit in mutant.edits:
+        _apply(edit)
+
+
+def _apply(edit: Edit) -> None:
+    module = import_module(edit.module)
+    owner: Any = module
+    *outer, name = edit.place.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    before = owner.__dict__[name]
+    source = getattr(before, PLANTED, None) or textwrap.dedent(inspect.getsource(before))
+    if source.count(edit.old) != 1:
+        raise PlantError(f"{edit.module}.{edit.place} has {source.count(edit.old)} times: {edit.old!r}")
+    made: dict[str, Any] = {}
+    source = source.replace(edit.old, edit.new)
+    exec(compile(source, f"<planted in {edit.place}>", "exec"), module.__dict__, made)
+    setattr(made[name], PLANTED, source)
+    setattr(owner, name, made[name])
+    if owner is module:
+        _rebind(before, made[name])
+
+
+def _rebind(before: object, after: object) -> None:
+    """A function imported by name is known to other modules too."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in ("watt_chain", "watt_sim") and isinstance(module, ModuleType):
+            for key, value in list(vars(module).items()):
+                if value is before:
+                    setattr(module, key, after)

@@ -1,0 +1,233 @@
+"""`wattpact sim ...`: consensus under seeded faults, replay, shrinking, twins, planted bugs.
+
+`add` puts the subcommands under a parser. Results go to stdout, progress to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watt_sim.batch import Summary
+    from watt_sim.mutants import Kill
+    from watt_sim.run import Result
+
+PROGRESS_MS = 500
+"""Time between two lines of progress on a terminal."""
+SHOWN_MAX = 20
+"""Violations shown one by one; the rest are counted."""
+TWINS_DEFAULT = "0..20000"
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `sim` and what it can do."""
+    sim = commands.add_parser("sim", help="consensus under seeded faults, in memory")
+    actions = sim.add_subparsers(dest="action", metavar="ACTION", required=True)
+    run = actions.add_parser("run", help="play seeds and check the invariants")
+    run.add_argument("--seeds", type=parse_range, default=range(100), metavar="A..B", help="default 0..100")
+    twins = actions.add_parser("twins", help="play scenarios with one validator running twice")
+    twins.add_argument(
+        "--scenarios",
+        type=parse_range,
+        default=parse_range(TWINS_DEFAULT),
+        metavar="A..B",
+        help=f"default {TWINS_DEFAULT}",
+    )
+    for batch in (run, twins):
+        batch.add_argument("--replicas", type=int, default=4, metavar="N", help="validators of the area (default 4)")
+        batch.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+        batch.add_argument("--json", action="store_true", help="print one JSON object")
+    run.set_defaults(handler=lambda chosen: _batch(chosen, chosen.seeds, twins=False))
+    twins.set_defaults(handler=lambda chosen: _batch(chosen, chosen.scenarios, twins=True))
+    replay = actions.add_parser("replay", help="play one seed and print what happened")
+    shrink = actions.add_parser("shrink", help="make a failing seed small")
+    for single in (replay, shrink):
+        single.add_argument("seed", type=int)
+        single.add_argument("--replicas", type=int, default=4, metavar="N")
+        single.add_argument("--twins", action="store_true", help="the number is a twins scenario")
+        single.add_argument("--plant", metavar="BUG", help="with this planted bug, as named by `sim mutants`")
+    replay.set_defaults(handler=_replay)
+    shrink.set_defaults(handler=_shrink)
+    mutants = actions.add_parser("mutants", help="plant bugs in the core and see which check finds each")
+    mutants.add_argument("names", nargs="*", help="bugs to plant (default all)")
+    mutants.add_argument("--seconds", type=int, default=60, help="most time for one bug (default 60)")
+    mutants.add_argument("--offset", type=int, default=0, help="first seed (default 0)")
+    mutants.add_argument("--json", action="store_true", help="print one JSON object")
+    mutants.set_defaults(handler=_mutants)
+
+
+def parse_range(text: str) -> range:
+    """`A..B`: A to B - 1; a single number is that number alone."""
+    first, dots, last = text.partition("..")
+    try:
+        start = int(first)
+        stop = int(last) if dots else start + 1
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected A..B, got {text!r}") from None
+    if not 0 <= start < stop:
+        raise argparse.ArgumentTypeError(f"expected A..B with 0 <= A < B, got {text!r}")
+    return range(start, stop)
+
+
+def _batch(chosen: argparse.Namespace, numbers: Sequence[int], twins: bool) -> int:
+    from watt_sim.batch import Summary, run_many
+
+    if not 1 <= chosen.replicas <= 16:
+        print(f"--replicas {chosen.replicas}: expected 1 to 16", file=sys.stderr)
+        return 2
+    summary = Summary()
+    started = shown = time.monotonic()
+    for result in run_many(numbers, chosen.replicas, chosen.jobs, twins):
+        summary.add(result)
+        now = time.monotonic()
+        if (now - shown) * 1000 >= PROGRESS_MS and sys.stderr.isatty():
+            shown = now
+            _progress(summary, len(numbers), now - started)
+    seconds = time.monotonic() - started
+    if sys.stderr.isatty():
+        _progress(summary, len(numbers), seconds)
+        print(file=sys.stderr)
+    if chosen.json:
+        print(json.dumps(_as_json(summary, chosen.replicas, seconds, twins), indent=2))
+    else:
+        _print(summary, chosen.replicas, seconds, twins)
+    return 1 if summary.violations else 0
+
+
+def _progress(summary: Summary, total: int, seconds: float) -> None:
+    rate = summary.runs / max(seconds, 0.001)
+    left = (total - summary.runs) / max(rate, 0.001)
+    print(
+        f"\r{summary.runs}/{total}  {rate:.1f}/s  {left:.0f} s left  {len(summary.violations)} violations   ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _as_json(summary: Summary, n: int, seconds: float, twins: bool) -> dict[str, object]:
+    return {
+        "kind": "twins" if twins else "seeds",
+        "replicas": n,
+        "runs": summary.runs,
+        "seconds": round(seconds, 1),
+        "runs_per_second": round(summary.runs / max(seconds, 0.001), 1),
+        "events": summary.events,
+        "final_blocks": summary.heights,
+        "simulated_seconds": summary.virtual_ms // 1000,
+        "violations": [{"seed": r.seed, "violation": r.violation, "hash": r.hash} for r in summary.violations],
+        "coverage": dict(sorted(summary.coverage.items())),
+        "states_not_reached": [] if twins else summary.missing(),
+    }
+
+
+def _print(summary: Summary, n: int, seconds: float, twins: bool) -> None:
+    what = "scenarios" if twins else "seeds"
+    rate = summary.runs / max(seconds, 0.001)
+    print(f"{summary.runs} {what}, {n} validators, {seconds:.1f} s, {rate:.1f} {what}/s")
+    print(f"{summary.events} events, {summary.heights} final blocks, {summary.virtual_ms // 1000} simulated seconds")
+    for name, count in sorted(summary.coverage.items()):
+        print(f"  {name:32} {count}")
+    if not twins and summary.missing():
+        print("not reached: " + ", ".join(summary.missing()))
+    for result in summary.violations[:SHOWN_MAX]:
+        print(f"VIOLATION {what[:-1]} {result.seed}: {result.violation}")
+    print(f"{len(summary.violations)} violations")
+
+
+def _single(chosen: argparse.Namespace, transcript: bool) -> Result:
+    from watt_sim.run import run_seed
+    from watt_sim.twins import run_scenario
+
+    _plant(chosen.plant)
+    play = run_scenario if chosen.twins else run_seed
+    return play(chosen.seed, chosen.replicas, transcript)
+
+
+def _plant(name: str | None) -> None:
+    if name is not None:
+        from watt_sim.bugs import find
+        from watt_sim.planting import plant
+
+        plant(find(name))
+
+
+def _replay(chosen: argparse.Namespace) -> int:
+    from watt_sim.config import draw
+    from watt_sim.run import Runner
+    from watt_sim.twins import configure
+
+    try:
+        _plant(chosen.plant)
+    except KeyError:
+        print(f"no planted bug is called {chosen.plant}", file=sys.stderr)
+        return 2
+    config = (configure if chosen.twins else draw)(chosen.seed, chosen.replicas)
+    lines: list[str] = []
+    result = Runner(config, lines).play()
+    print(f"validators {config.n}, contract {config.contract}, bad {dict(config.bad)}, stay dead {list(config.dead)}")
+    print(f"ppm of frames lost {config.loss_ppm}, doubled {config.double_ppm}, changed {config.corrupt_ppm}")
+    print(f"timing {config.settings}")
+    print("\n".join(lines))
+    return _outcome(result)
+
+
+def _outcome(result: Result) -> int:
+    print(f"{result.events} events, {result.heights} heights, run hash {result.hash}")
+    print(f"VIOLATION {result.violation}" if result.violation else "no violation")
+    return 1 if result.violation else 0
+
+
+def _shrink(chosen: argparse.Namespace) -> int:
+    from watt_sim.config import draw
+    from watt_sim.shrink import shrink
+    from watt_sim.twins import configure
+
+    try:
+        _plant(chosen.plant)
+        config = (configure if chosen.twins else draw)(chosen.seed, chosen.replicas)
+        small, result = shrink(config, lambda text: print(text, file=sys.stderr))
+    except KeyError:
+        print(f"no planted bug is called {chosen.plant}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 0
+    print(small)
+    print("\n".join(result.tail))
+    return _outcome(result)
+
+
+def _mutants(chosen: argparse.Namespace) -> int:
+    from watt_sim.bugs import BUGS
+    from watt_sim.mutants import hunt_all
+
+    unknown = sorted({*chosen.names} - {bug.name for bug in BUGS})
+    if unknown:
+        print(f"no planted bug is called {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    kills: list[Kill] = []
+    for kill in hunt_all(chosen.names, chosen.seconds, chosen.offset):
+        kills.append(kill)
+        if not chosen.json:
+            found = f"{kill.killed_by or 'SURVIVED':9} {kill.seconds_ms / 1000:6.1f} s  {kill.where}"
+            print(f"{kill.name:40} {kill.rule:6} {found}", flush=True)
+    survivors = [kill.name for kill in kills if not kill.killed_by]
+    by = {how: sum(kill.killed_by == how for kill in kills) for how in ("seeds", "twins", "test", "error")}
+    if chosen.json:
+        print(
+            json.dumps(
+                {"planted": len(kills), "killed_by": by, "survivors": survivors, "table": [*map(asdict, kills)]},
+                indent=2,
+            )
+        )
+    else:
+        counts = ", ".join(f"{count} by {how}" for how, count in by.items() if count)
+        print(f"{len(kills)} planted, {counts}; survivors: {', '.join(survivors) or 'none'}")
+    return 1 if survivors else 0
