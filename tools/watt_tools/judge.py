@@ -274,9 +274,10 @@ def _print(net: Network, result: Result) -> None:
     folder = _relative(net.folder)
     defaulter = next((home["name"] for home in net.homes if home["behaviour"] == "defaulter"), net.homes[0]["name"])
     print(f"Outcome {outcome_hash(result.stated)}; picture: {folder}/evening.png")
+    command = _relative(Path(sys.argv[0]).absolute())
     print("Check it yourself:")
-    print(f"  wattpact verify {folder}")
-    print(f"  wattpact bill {folder} {defaulter}        (data and proofs: {folder}/homes/{defaulter}/bill.json)")
+    print(f"  {command} verify {folder}")
+    print(f"  {command} bill {folder} {defaulter}        (data and proofs: {folder}/homes/{defaulter}/bill.json)")
 
 
 def _relative(folder: Path) -> str:
