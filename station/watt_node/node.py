@@ -116,6 +116,8 @@ class Node:
         self._time = _ProtocolTime(clock)
         self._failed: Exception | None = None
         self.counters: dict[str, int] = {}
+        self.outcomes: dict[str, int] = {}
+        "Transactions in blocks since the start, by the contract's code; the codes are a fixed list."
         hello = Hello(PROTOCOL, "serve", self.network, self.chain, self.name)
         self.peers = Peers(self, hello, self.index, settings.listen, list(settings.peers), settings.tls, self.log)
 
@@ -321,6 +323,7 @@ class Node:
             "crashes_survived": n - quorum(n),
             "peers": [node_name(self.chain, index) for index in self.peers.connected()],
             "refused": dict(sorted(self.counters.items())),
+            "outcomes": dict(sorted(self.outcomes.items())),
             "connections_refused": dict(sorted(self.peers.refused.items())),
             "frames_dropped": self.peers.dropped(),
             "own_pending": len(self._own),
@@ -389,6 +392,9 @@ class Node:
         self._new_block.set()
         self._new_block = asyncio.Event()
         header = applied.header
+        for receipt in applied.receipts:
+            code = receipt.code or "accepted"
+            self.outcomes[code] = self.outcomes.get(code, 0) + 1
         refused = sum(1 for receipt in applied.receipts if receipt.code)
         self.log.debug("block", height=header.height, txs=header.tx_count, refused=refused, proposer=header.proposer)
         for hook in self._commit_hooks:

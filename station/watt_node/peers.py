@@ -103,6 +103,16 @@ class _Link:
         self.wake.set()
 
 
+class _Arrival(asyncio.StreamReaderProtocol):
+    """A connection that is `known` once its TLS handshake has succeeded."""
+
+    known = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.known = True
+        super().connection_made(transport)
+
+
 class Peers:
     """Everything of a node that touches the network."""
 
@@ -134,13 +144,12 @@ class Peers:
     async def start(self) -> None:
         """Listen and begin to dial. Raises ConfigError with one line when the address cannot be had."""
         try:
-            self._server = await asyncio.start_server(
-                self._accepted,
+            self._server = await asyncio.get_running_loop().create_server(
+                self._arrival,
                 self._listen.host,
                 self._listen.port,
                 ssl=self._server_context,
                 ssl_handshake_timeout=HANDSHAKE_S,
-                limit=READ_BUFFER,
                 backlog=CONNECTIONS,
             )
         except OSError as error:
@@ -248,6 +257,17 @@ class Peers:
         channel.close()
 
     # --- what is served
+
+    def _arrival(self) -> asyncio.StreamReaderProtocol:
+        """Somebody connects. asyncio does not tell when a handshake fails, only when one succeeds."""
+        arrival = _Arrival(asyncio.StreamReader(READ_BUFFER), self._accepted)
+
+        def look() -> None:
+            if not arrival.known:
+                self._refuse("tls")
+
+        asyncio.get_running_loop().call_later(HANDSHAKE_S + 1, look)
+        return arrival
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel = Channel(reader, writer)
