@@ -371,7 +371,12 @@ _EXECUTION = (
         ),
     ),
     _bug("transaction-of-another-chain", "3.2", (_LEDGER, "Ledger._admit", "tx.chain != self.chain", "False")),
-    _bug("previous-unchecked", "3.2", (_LEDGER, "Ledger._check_place", "header.previous != head.block_hash", "False")),
+    _bug(
+        "previous-unchecked",
+        "3.2",
+        (_LEDGER, "Ledger._check_place", "header.previous != head.block_hash", "False"),
+        (_LEDGER, "Ledger.check", "if ours != block.header:", "if executed.header.state_root != header.state_root:"),
+    ),
     _bug(
         "state-root-unchecked",
         "3.2",
@@ -379,7 +384,7 @@ _EXECUTION = (
             _LEDGER,
             "Ledger.check",
             "if ours != block.header:",
-            "if codec.decode(ours, Header).tx_root != header.tx_root:",
+            "if executed.header.tx_root != header.tx_root:",
         ),
     ),
     _bug(

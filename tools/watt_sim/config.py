@@ -15,6 +15,7 @@ STRATEGIES = (
     "forgetful",
     "forge",
     "badblock",
+    "usurper",
     "impersonate",
     "mutate",
     "withhold",

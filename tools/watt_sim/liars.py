@@ -4,6 +4,7 @@ Liars see every frame the moment it is sent, before anybody receives it (a rushi
 own validators only, and one user's key. They may be combined.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
@@ -86,7 +87,7 @@ class Liar:
         """To all others."""
         return [(peer, frame) for peer in self.others]
 
-    def build(self, header: Header, digests: list[bytes], later_s: int) -> bytes | None:
+    def build(self, header: Header, digests: list[bytes], later_s: int, proposer: int = -1) -> bytes | None:
         """Another valid header over the same transactions, if we have them all and are at that height."""
         station = self.world.stations[self.index]
         if station.replica is None or station.ledger is None or station.ledger.head.height + 1 != header.height:
@@ -94,7 +95,8 @@ class Liar:
         txs = [tx for digest in digests if (tx := station.replica.pool.find(digest)) is not None]
         if len(txs) < header.tx_count:
             return None
-        return station.ledger.build(header.view, self.index, header.time_s + later_s, txs).header
+        leader = self.index if proposer < 0 else proposer
+        return station.ledger.build(header.view, leader, header.time_s + later_s, txs).header
 
 
 class Split(Liar):
@@ -280,6 +282,83 @@ class Forge(Liar):
         return extras
 
 
+class Usurper(Liar):
+    """Waits until somebody commits, then takes the next view it leads, with whatever passes for leave to do so."""
+
+    def __init__(self, world: "World", index: int) -> None:
+        super().__init__(world, index)
+        self._changes: dict[tuple[int, int], dict[int, bytes]] = {}
+        self._took: dict[tuple[int, int], bytes] = {}
+        "(height, view) -> hash of the block of ours."
+        self._waiting: dict[int, PrePrepare] = {}
+        "Height -> a proposal to copy the transactions from."
+
+    def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
+        match message:
+            case PrePrepare():
+                self._waiting.setdefault(message.height, message)
+            case ViewChange():
+                self._changes.setdefault((message.height, message.view), {})[message.sender] = frame
+                asked = len(self._changes[(message.height, message.view)])
+                if self.leads(message.height, message.view) and asked >= quorum_of(self.n) - 1:
+                    return self._take(message.height, message.view, forged=True)
+            case Commit() if message.sender != self.index:
+                views = range(message.view + 1, message.view + 1 + self.n)
+                view = next(view for view in views if self.leads(message.height, view))
+                extras = self._take(message.height, view, forged=False)
+                if self.chance.chance(200_000):  # and wants everybody far away
+                    far = ViewChange(CHAIN, self.index, message.height, message.view + self.chance.between(1, 6), None)
+                    extras += self.everybody(self.seal(far))
+                return extras
+        return []
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        message = self.open(frame)
+        place = (getattr(message, "height", 0), getattr(message, "view", -1))
+        if place in self._took and isinstance(message, PrePrepare | NewView | Prepare | Commit):
+            return []
+        return [frame]
+
+    def _take(self, height: int, view: int, forged: bool) -> Extra:
+        """A new view, a block of ours in it, and our votes for that."""
+        copied = self._waiting.get(height)
+        if copied is None or (height, view) in self._took:
+            return []
+        header = codec.decode(copied.header, Header)
+        made_in = view - 1 if forged else view
+        made = _replaced(header, view=made_in)
+        block = self.build(made, copied.digests, 1, (height + made_in) % self.n)
+        if block is None:
+            return []
+        hash_ = hash_of(self.world.id, block)
+        self._took[(height, view)] = hash_
+        votes = self._votes(height, view, block if forged else None)
+        frames = [
+            self.seal(NewView(CHAIN, self.index, height, view, votes)),
+            self.seal(PrePrepare(CHAIN, self.index, height, view, block, copied.digests)),
+            self.seal(Prepare(CHAIN, self.index, height, view, hash_)),
+            self.seal(Commit(CHAIN, self.index, height, view, hash_)),
+        ]
+        return [extra for frame in frames for extra in self.everybody(frame)]
+
+    def _votes(self, height: int, view: int, block: bytes | None) -> list[bytes]:
+        quorum = quorum_of(self.n)
+        mine = self.seal(ViewChange(CHAIN, self.index, height, view, None))
+        if block is not None:
+            unsigned = [VoteSignature(index, bytes(64)) for index in range(quorum)]
+            lie = self.seal(ViewChange(CHAIN, self.index, height, view, Prepared(view - 1, block, unsigned)))
+            others = [vote for sender, vote in sorted(self._changes[(height, view)].items()) if sender != self.index]
+            return [*others[: quorum - 1], lie]
+        match self.chance.below(3):
+            case 0:
+                return [mine]
+            case 1:
+                return [mine] * quorum
+        # What others said when they asked for other views.
+        old = [frames for (at, _), frames in sorted(self._changes.items()) if at == height]
+        return [mine, *{sender: vote for frames in old for sender, vote in frames.items()}.values()][:quorum]
+
+
 class BadBlock(Liar):
     """As leader proposes blocks with one thing wrong."""
 
@@ -322,19 +401,22 @@ class BadBlock(Liar):
         if station.replica is None or station.ledger is None:
             return None
         bodies = [tx for digest in message.digests if (tx := station.replica.pool.find(digest)) is not None]
-        wrong = self.chance.below(14)
-        ahead_s = self.chance.choice((4, 60, 3600))
+        wrong = self.chance.choice((self.chance.below(8), 5, 8, 9, 10, 11, 12, 13))
+        ahead_s = self.chance.choice((4, 3600))
         fields: dict[int, dict[str, Any]] = {
             0: {"state_root": bytes(32)},
             1: {"receipt_root": bytes(32)},
             2: {"outbox_root": bytes(32)},
             3: {"proposer": (self.index + 1) % self.n},
             4: {"previous": bytes(32)},
-            5: {"time_s": max(header.time_s - 3600, 0)},
             6: {"rules_version": 9},
             7: {"term": header.term + 1},
         }
-        if wrong in fields:
+        if wrong == 5:
+            head, station.ledger.head = station.ledger.head, replace(station.ledger.head, time_s=0)
+            bad = station.ledger.build(header.view, self.index, header.time_s - 3, bodies).header
+            station.ledger.head = head
+        elif wrong in fields:
             bad = codec.encode(_replaced(header, **fields[wrong]))
         elif wrong == 8:
             bad = station.ledger.build(header.view, self.index, header.time_s + ahead_s, bodies).header
@@ -455,6 +537,7 @@ _CLASSES: dict[str, type[Liar]] = {
     "forgetful": Forgetful,
     "forge": Forge,
     "badblock": BadBlock,
+    "usurper": Usurper,
     "impersonate": Impersonate,
     "mutate": Mutate,
     "withhold": Withhold,

@@ -39,13 +39,20 @@ class Watch:
     """Sees every frame sent and every block stored, and raises Violation."""
 
     def __init__(
-        self, network: bytes, publics: tuple[bytes, ...], verify: VerifyCall, reference: Reference, client: LightClient
+        self,
+        network: bytes,
+        publics: tuple[bytes, ...],
+        verify: VerifyCall,
+        reference: Reference,
+        client: LightClient,
+        guilty: tuple[int, ...],
     ) -> None:
         self._network = network
         self._publics = publics
         self._verify = verify
         self.reference = reference
         self.client = client
+        self.guilty = guilty
         self.quorum = quorum_of(len(publics))
         self.chain: dict[int, bytes] = {}
         "Height -> hash of the final block."
@@ -57,6 +64,14 @@ class Watch:
         self._committed: dict[tuple[int, int], int] = {}
         "(validator, height) -> highest view in which it sent commit."
         self._voters: dict[tuple[str, int, int, bytes], dict[int, None]] = {}
+        self._headers: dict[bytes, int] = {}
+        "Block hash -> view of the header, of every proposal seen."
+        self._supported: dict[int, dict[tuple[int, bytes], int]] = {}
+        "Height -> (view, block) that an honest validator prepared -> which one."
+        self._locked: dict[int, tuple[int, bytes]] = {}
+        "Height -> (view, block) on which so many honest validators committed that it must stay."
+        self._view: dict[int, int] = {}
+        "Height -> highest view an honest validator asked for."
         self.forks: list[tuple[int, bytes, bytes]] = []
         self.forks_allowed = False
         "In the negative control more than f validators lie, and forks are expected: noted, not raised."
@@ -73,6 +88,7 @@ class Watch:
             case PrePrepare():
                 header = codec.decode(message.header, Header)
                 hash_ = hash_of(self._network, message.header)
+                self.proposed(message)
                 if header.view < message.view:
                     self.count("prepared-reproposal")
                 if honest:
@@ -83,6 +99,7 @@ class Watch:
                     self.count(f"{phase}-in-later-view")
                 if honest:
                     self.voted(index, message)
+                    self._carried(index, message)
                     self._once(index, phase, message.height, message.view, message.block_hash, disk)
                     self._behind(index, message, phase)
             case ViewChange():
@@ -102,6 +119,31 @@ class Watch:
         """A genuine vote exists."""
         phase = "prepare" if isinstance(message, Prepare) else "commit"
         self._voters.setdefault((phase, message.height, message.view, message.block_hash), {})[index] = None
+
+    def proposed(self, message: PrePrepare) -> None:
+        """A proposal exists, whoever made it."""
+        self._headers[hash_of(self._network, message.header)] = codec.decode(message.header, Header).view
+
+    def _carried(self, index: int, message: Prepare | Commit) -> None:
+        """I1 before it is too late: what may be final is carried on, and only what a quorum prepared is carried."""
+        height, view, hash_ = message.height, message.view, message.block_hash
+        if self.forks_allowed:
+            return
+        if isinstance(message, Commit):
+            voters = self._voters[("commit", height, view, hash_)]
+            if sum(voter not in self.guilty for voter in voters) > len(self._publics) - self.quorum:
+                # Every quorum of view changes now has an honest one among them that reports this block.
+                self._locked.setdefault(height, (view, hash_))
+        elif self._headers.get(hash_, view) < view:
+            earlier = max(len(self._voters.get(("prepare", height, v, hash_), ())) for v in range(view))
+            if earlier < self.quorum - 1:  # one vote may be durable and not yet sent, its voter having crashed
+                raise Violation("I1", f"node{index} prepares in view {view} of {height} what no quorum had prepared")
+        if isinstance(message, Prepare):
+            self._supported.setdefault(height, {})[(view, hash_)] = index
+        locked = self._locked.get(height)
+        for (later, other), voter in self._supported.get(height, {}).items() if locked else ():
+            if locked is not None and later > locked[0] and other != locked[1]:
+                raise Violation("I1", f"node{voter} prepares another block of {height} than view {locked[0]} fixed")
 
     def _once(self, index: int, phase: str, height: int, view: int, hash_: bytes, disk: Disk) -> None:
         """I2: one value per place, and none below a promised view; I7: written down before."""
@@ -139,6 +181,9 @@ class Watch:
         place = (index, message.height)
         self._durable(index, ("view-change",), message.height, message.view, bytes(32), disk)
         self._promised[place] = max(self._promised.get(place, 0), message.view)
+        if message.view > self._view.get(message.height, 0) + 1:
+            raise Violation("I13", f"node{index} jumps to view {message.view} of {message.height}, led by liars")
+        self._view[message.height] = max(self._view.get(message.height, 0), message.view)
         committed = self._committed.get(place)
         if committed is not None and (message.prepared is None or message.prepared.view < committed):
             raise Violation("I2", f"node{index} hides that it committed in view {committed} of {message.height}")
@@ -178,11 +223,11 @@ class Watch:
 
     # Evidence ---------------------------------------------------------------------------------------------
 
-    def evidence(self, index: int, found: tuple[Evidence, ...], guilty: tuple[int, ...]) -> None:
+    def evidence(self, index: int, found: tuple[Evidence, ...]) -> None:
         """I10: what an honest validator holds against others is true, and only against the guilty."""
         for item in found:
             self.count(f"evidence-{item.kind}")
-            if item.sender not in guilty:
+            if item.sender not in self.guilty:
                 raise Violation("I10", f"node{index} accuses node{item.sender}, which is honest, of two {item.kind}")
             if not proves(item, self._network, self._publics, self._verify):
                 raise Violation("I10", f"what node{index} holds against node{item.sender} proves nothing")

@@ -5,6 +5,7 @@ every station has a clock of its own with an error and a drift, and sees only th
 millisecond is drawn from the seed too.
 """
 
+import contextlib
 import heapq
 from collections.abc import Callable
 from hashlib import blake2b
@@ -18,7 +19,7 @@ from watt_chain.genesis import network_of
 from watt_chain.ledger import Contract, Ledger
 from watt_chain.light import LightClient
 from watt_chain.pbft import Output, Replica, ReplicaConfig
-from watt_chain.pbft.messages import Commit, Message, Prepare, is_genuine, open_frame
+from watt_chain.pbft.messages import Commit, Message, Prepare, PrePrepare, is_genuine, open_frame
 from watt_market.engine import Market
 
 from watt_sim.config import USERS, Config, Event
@@ -103,9 +104,9 @@ class World:
         followed = None if area else self.user_publics
         reference = Reference(self.id, self.publics, self.verify, START_S, followed)
         client = LightClient(self.genesis, self.id, self.verify)
-        self.watch = Watch(self.id, self.publics, self.verify, reference, client)
-        self.network = Network(config, Drbg("network", config.seed, config.n))
         self.guilty = tuple(index for index, _ in config.bad)
+        self.watch = Watch(self.id, self.publics, self.verify, reference, client, self.guilty)
+        self.network = Network(config, Drbg("network", config.seed, config.n))
         self.stations: list[Station] = []
         for index in range(config.n):
             self._settle(index, index not in self.guilty)
@@ -223,7 +224,7 @@ class World:
 
     def _take_evidence(self, station: Station) -> None:
         if station.honest and station.replica is not None:
-            self.watch.evidence(station.index, station.replica.evidence, self.guilty)
+            self.watch.evidence(station.index, station.replica.evidence)
 
     # Frames -----------------------------------------------------------------------------------------------
 
@@ -271,6 +272,9 @@ class World:
             opened, message, self.id, self.publics[index], self.verify
         ):
             self.watch.voted(index, message)
+        elif isinstance(message, PrePrepare):
+            with contextlib.suppress(DecodeError):
+                self.watch.proposed(message)
 
     def _deliver_at(self, at_ms: int, sender: int, target: Station, data: bytes, kind: str) -> None:
         self.at(at_ms, lambda: self._deliver(sender, target, data, kind))

@@ -1,0 +1,60 @@
+"""`wattpact sim` as its user sees it."""
+
+import argparse
+import json
+
+import pytest
+from watt_tools import sim_cli
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    sim_cli.add(parser.add_subparsers(required=True))
+    chosen = parser.parse_args(["sim", *arguments])
+    code: int = chosen.handler(chosen)
+    return code
+
+
+def test_a_batch_says_what_it_found_and_how_fast(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run", "--seeds", "0..6", "--replicas", "4", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["runs"] == 6 and report["violations"] == [] and report["runs_per_second"] > 0
+    assert report["coverage"]["view-change"] and "states_not_reached" in report
+
+
+def test_two_processes_find_what_one_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = []
+    for jobs in ("1", "2"):
+        assert run("run", "--seeds", "20..36", "--jobs", jobs, "--json") == 0
+        reports.append(json.loads(capsys.readouterr().out))
+    assert reports[0]["coverage"] == reports[1]["coverage"] and reports[0]["events"] == reports[1]["events"]
+
+
+def test_twins_are_played_by_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("twins", "--scenarios", "0..4") == 0
+    assert "4 scenarios" in capsys.readouterr().out
+
+
+def test_a_replay_tells_every_frame_and_the_hash_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("replay", "3") == 0
+    told = capsys.readouterr().out
+    assert "pre-prepare height 1 view 0" in told and "stores height 1" in told and "no violation" in told
+
+
+def test_a_seed_that_breaks_nothing_cannot_be_shrunk(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("shrink", "3") == 0
+    assert "breaks nothing" in capsys.readouterr().err
+
+
+def test_an_unknown_bug_and_a_bad_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("mutants", "no-such-bug") == 2
+    assert run("replay", "3", "--plant", "no-such-bug") == 2
+    for text in ("5..5", "x", "-1..3"):
+        with pytest.raises(SystemExit):
+            run("run", f"--seeds={text}")
+
+
+def test_the_table_names_who_killed_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("mutants", "refused-writes-stay", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["planted"] == 1 and report["table"][0]["killed_by"] == "seeds" and not report["survivors"]
