@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= demo-run
 DEMO_ARGS ?=
+SEEDS ?= 0..1000
+REPLICAS ?= 4
 WASM := tools/micropython/node_modules/.stamp
 
 .PHONY: help demo test check device sim bench rows fmt lock clean install
@@ -60,10 +62,10 @@ device: install ## the portable tests on both MicroPython interpreters, with a d
 	$(BIN)/python tools/micropython/run_device.py --compile
 
 sim: $(VENV)/.stamp ## consensus under seeded faults, in memory
-	$(BIN)/python -m pytest tests/chain -k "network or seeds or faults" $(PYTEST_ARGS)
+	$(BIN)/wattpact sim run --seeds $(SEEDS) --replicas $(REPLICAS) --jobs 2
 
 bench: $(VENV)/.stamp ## figures, as ratios inside one run
-	$(BIN)/python -m pytest tests/chain -k bench $(PYTEST_ARGS)
+	$(BIN)/wattpact bench chain
 
 rows: install ## which acceptance rows have a passing test, and which do not yet
 	$(BIN)/python tests/rows.py
