@@ -154,10 +154,11 @@ def _key(name: str) -> PrivateKey:
 
 def _genesis(keys: list[PrivateKey]) -> Genesis:
     validators = [Validator(f"area1-node{i}", key.public) for i, key in enumerate(keys)]
-    offices = [_key(name).public for name in ("regulator", "grid", "aggregator")]
+    regulator, grid, aggregator = (_key(name).public for name in ("regulator", "grid", "aggregator"))
     main = [Validator("main-node0", _key("main").public)]
     area = AreaGenesis(AREA, "area1", validators)
-    return Genesis("bench", START_S, *offices, main, [area], [codec.encode(RULES_1)], RULES_1.version, 0)
+    rules = [codec.encode(RULES_1)]
+    return Genesis("bench", START_S, regulator, grid, aggregator, main, [area], rules, RULES_1.version, 0)
 
 
 def _founding(genesis: Genesis, users: list[PrivateKey]) -> list[bytes]:
