@@ -200,6 +200,8 @@ class Forge(Liar):
         self._headers: dict[bytes, bytes] = {}
         "Block hash -> header."
         self._changes: dict[tuple[int, int], dict[int, bytes]] = {}
+        self._habit = self.chance.below(9)
+        "The forgery it always tries; above the last, a different one each time."
 
     def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
         match message:
@@ -229,13 +231,17 @@ class Forge(Liar):
     def _certificate(self, message: ViewChange) -> Prepared | None:
         """A prepared certificate with one thing wrong."""
         quorum = quorum_of(self.n)
-        old = [(place, votes) for place, votes in self._prepares.items() if place[2] in self._headers]
+        old = [
+            (place, votes)
+            for place, votes in self._prepares.items()
+            if place[2] in self._headers and (self._habit or (len(votes) >= quorum and place[0] < message.height))
+        ]
         if not old:
             return message.prepared
         (height, view, hash_), votes = self.chance.choice(old)
         header = self._headers[hash_]
         signatures = [VoteSignature(sender, votes[sender]) for sender in sorted(votes)][:quorum]
-        match self.chance.below(6):
+        match self._habit if self._habit < 6 else self.chance.below(6):
             case 0:  # of another height, or of one view and complete: what it is, but not where
                 return Prepared(view, header, signatures)
             case 1:  # votes of nobody

@@ -178,15 +178,16 @@ class Runner:
                     world.submit(station, tx)
 
     def _fresh(self) -> None:
-        """Twice n more transactions, each within the time that bad leaders can cost a healthy area."""
+        """Some more transactions, each within the time that bad leaders can cost a healthy area."""
         world, config = self.world, self.config
         limit_ms = FRESH_PATIENCES * config.n * config.settings["timeout_ms"]
         for turn in range(config.n + 1):
             user = turn % len(world.users)
-            nonce = self._expected().get(user, 0) + 1
-            tx = self._submitted.setdefault((user, nonce), self.transaction(user, nonce, "Add"))
-            for station in self.core()[: config.f + 1]:
-                world.submit(station, tx)
+            for _ in range(turn % 3 + 1):  # also several of one user at once, which are to run in their order
+                nonce = self._expected().get(user, 0) + 1
+                tx = self._submitted.setdefault((user, nonce), self.transaction(user, nonce, "Add"))
+                for station in self.core()[: config.f + 1]:
+                    world.submit(station, tx)
             if not world.run(world.now_ms + limit_ms, self._settled):
                 status = [station.replica.status() for station in self.core() if station.replica is not None]
                 raise Violation("I13", f"a new transaction is not final after {limit_ms} ms: {status}")

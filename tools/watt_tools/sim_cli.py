@@ -58,6 +58,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     mutants.add_argument("names", nargs="*", help="bugs to plant (default all)")
     mutants.add_argument("--seconds", type=int, default=60, help="most time for one bug (default 60)")
     mutants.add_argument("--offset", type=int, default=0, help="first seed (default 0)")
+    mutants.add_argument("--hunts", type=int, default=1, help="hunts from fresh seeds, for the median (default 1)")
     mutants.add_argument("--json", action="store_true", help="print one JSON object")
     mutants.set_defaults(handler=_mutants)
 
@@ -206,27 +207,26 @@ def _shrink(chosen: argparse.Namespace) -> int:
 
 def _mutants(chosen: argparse.Namespace) -> int:
     from watt_sim.bugs import BUGS
-    from watt_sim.mutants import hunt_all
+    from watt_sim.mutants import OFFSET_STEP, hunt_all, median_tries
 
     unknown = sorted({*chosen.names} - {bug.name for bug in BUGS})
     if unknown:
         print(f"no planted bug is called {', '.join(unknown)}", file=sys.stderr)
         return 2
-    kills: list[Kill] = []
-    for kill in hunt_all(chosen.names, chosen.seconds, chosen.offset):
-        kills.append(kill)
-        if not chosen.json:
-            found = f"{kill.killed_by or 'SURVIVED':9} {kill.seconds_ms / 1000:6.1f} s  {kill.where}"
-            print(f"{kill.name:40} {kill.rule:6} {found}", flush=True)
+    hunts: dict[str, list[Kill]] = {}
+    for hunt in range(chosen.hunts):
+        for kill in hunt_all(chosen.names, chosen.seconds, chosen.offset + hunt * OFFSET_STEP):
+            hunts.setdefault(kill.name, []).append(kill)
+            if not chosen.json:
+                found = f"{kill.killed_by or 'SURVIVED':9} {kill.seconds_ms / 1000:6.1f} s  {kill.where}"
+                print(f"{kill.name:40} {kill.rule:6} {found}", flush=True)
+    kills = [found[0] for found in hunts.values()]
     survivors = [kill.name for kill in kills if not kill.killed_by]
-    by = {how: sum(kill.killed_by == how for kill in kills) for how in ("seeds", "twins", "test", "error")}
+    by = {how: sum(kill.killed_by == how for kill in kills) for how in ("seeds", "twins", "test")}
     if chosen.json:
-        print(
-            json.dumps(
-                {"planted": len(kills), "killed_by": by, "survivors": survivors, "table": [*map(asdict, kills)]},
-                indent=2,
-            )
-        )
+        table = [{**asdict(found[0]), "median_seeds": median_tries(found)} for found in hunts.values()]
+        report = {"planted": len(kills), "killed_by": by, "survivors": survivors, "table": table}
+        print(json.dumps(report, indent=2))
     else:
         counts = ", ".join(f"{count} by {how}" for how, count in by.items() if count)
         print(f"{len(kills)} planted, {counts}; survivors: {', '.join(survivors) or 'none'}")
