@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -18,19 +17,23 @@ ROW_REPORT = "WATTPACT_ROW_REPORT"
 _outcomes: dict[str, dict[str, str]] = {}
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        rows = [row for marker in item.iter_markers("row") for row in marker.args]
+        # A property travels with the report, also from the worker processes of xdist.
+        item.user_properties.append(("rows", rows))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" or report.outcome != "passed":
-        for marker in item.iter_markers("row"):
-            for row in marker.args:
-                _outcomes.setdefault(row, {})[item.nodeid] = report.outcome
-    return report
+        for name, rows in report.user_properties:
+            if name == "rows":
+                assert isinstance(rows, list)
+                for row in rows:
+                    _outcomes.setdefault(row, {})[report.nodeid] = report.outcome
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = os.environ.get(ROW_REPORT)
-    if path:
+    if path and not hasattr(session.config, "workerinput"):
         Path(path).write_text(json.dumps(_outcomes, indent=1, sort_keys=True))
