@@ -182,7 +182,8 @@ class Outgoing:
             self.disk = error.reason
             self._disk_until_ms = self._now_ms() + DISK_RETRY_MS
             self._drop_uncommitted()
-            self._lines.warn("disk-refuses", reason=error.reason, action="readings stay in the plugs; free some space")
+            action = "readings stay in the plugs; free some space"
+            self._lines.warn("disk-refuses", reason=error.reason, folder=self._store.path.parent, action=action)
             return
         if self.disk != "ok":
             self.disk = "ok"
