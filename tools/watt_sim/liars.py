@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 Extra = list[tuple[int, bytes]]
 """Frames to send besides: (receiver, frame)."""
+HABITS = 6
+"""Forgeries of a prepared certificate that a forger may try."""
+STALE = 9
+"""The habit of reporting true locks too late."""
 HISTORY_MAX = 400
 """Old frames a liar keeps to play back."""
 
@@ -200,7 +204,7 @@ class Forge(Liar):
         self._headers: dict[bytes, bytes] = {}
         "Block hash -> header."
         self._changes: dict[tuple[int, int], dict[int, bytes]] = {}
-        self._habit = self.chance.below(9)
+        self._habit = self.chance.below(10)
         "The forgery it always tries; above the last, a different one each time."
 
     def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
@@ -231,6 +235,8 @@ class Forge(Liar):
     def _certificate(self, message: ViewChange) -> Prepared | None:
         """A prepared certificate with one thing wrong."""
         quorum = quorum_of(self.n)
+        if self._habit == STALE:
+            return self._stale(message)
         old = [
             (place, votes)
             for place, votes in self._prepares.items()
@@ -241,7 +247,7 @@ class Forge(Liar):
         (height, view, hash_), votes = self.chance.choice(old)
         header = self._headers[hash_]
         signatures = [VoteSignature(sender, votes[sender]) for sender in sorted(votes)][:quorum]
-        match self._habit if self._habit < 6 else self.chance.below(6):
+        match self._habit if self._habit < HABITS else self.chance.below(HABITS):
             case 0:  # of another height, or of one view and complete: what it is, but not where
                 return Prepared(view, header, signatures)
             case 1:  # votes of nobody
@@ -256,6 +262,23 @@ class Forge(Liar):
             case 4:  # the votes of an earlier view in a later one, to outbid a true certificate
                 return Prepared(message.view + 3, header, signatures)
         return Prepared(view, header, signatures[:-1])
+
+    def _stale(self, message: ViewChange) -> Prepared | None:
+        """A true certificate that a later one of another block has overtaken; until there is one, nothing at all."""
+        quorum = quorum_of(self.n)
+        full = {
+            view: (hash_, votes)
+            for (height, view, hash_), votes in self._prepares.items()
+            if height == message.height and view < message.view and len(votes) >= quorum and hash_ in self._headers
+        }
+        if not full:
+            return None
+        view = min(full)
+        hash_, votes = full[view]
+        if all(other == hash_ for other, _ in full.values()):
+            return None
+        chosen = [VoteSignature(sender, votes[sender]) for sender in sorted(votes)][:quorum]
+        return Prepared(view, self._headers[hash_], chosen)
 
     def _early_new_view(self, message: ViewChange) -> Extra:
         """Leads a view that too few have asked for."""
