@@ -37,8 +37,20 @@ def write(network: Network, readout: Readout) -> dict[str, Any]:
     folder = network.folder / "export"
     fresh = network.folder / "export.new"
     shutil.rmtree(fresh, ignore_errors=True)
+    genesis = (network.folder / "genesis.bin").read_bytes()
+    stated = write_files(fresh, readout, genesis, _leaves(network, readout), network.description["event"])
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    return stated
+
+
+def write_files(fresh: Path, readout: Readout, genesis: bytes, leaves: Iterable[bytes], event: int) -> dict[str, Any]:
+    """Write every file of an export into the new folder `fresh`; returns the statement.
+
+    genesis   the signed file; leaves: encoded [plug id, checkpoint hash, records], ordered by (plug, counter)
+    """
     fresh.mkdir()
-    (fresh / "genesis.bin").write_bytes((network.folder / "genesis.bin").read_bytes())
+    (fresh / "genesis.bin").write_bytes(genesis)
     for chain, blocks in readout.blocks.items():
         (fresh / f"chain-{chain}.blocks").write_bytes(_framed(blocks))
         codes: list[list[str]] = [[] for _ in blocks]
@@ -48,13 +60,11 @@ def write(network: Network, readout: Readout) -> dict[str, Any]:
         (fresh / f"chain-{chain}.codes").write_bytes(_framed(codec.encode(block) for block in codes))
         items = readout.ledgers[chain].state.items()
         (fresh / f"chain-{chain}.state").write_bytes(_framed(codec.encode([key, value]) for key, value in items))
-    (fresh / "leaves.bin").write_bytes(_framed(_leaves(network, readout)))
-    stated = statement(readout, network.description["event"])
+    (fresh / "leaves.bin").write_bytes(_framed(leaves))
+    stated = statement(readout, event)
     (fresh / "statement.json").write_bytes(canonical(stated))
     hashes = {path.name: sha256(path.read_bytes()).hex() for path in sorted(fresh.iterdir())}
     (fresh / "manifest.json").write_bytes(canonical({"format": 1, "sha256": hashes}))
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
     return stated
 
 
