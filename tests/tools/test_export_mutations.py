@@ -2,9 +2,9 @@
 
 The export is a whole event of two homes in one area, made by the real ledgers. A change is one leaf of one decoded
 record (an integer plus one, one bit of a byte string, a longer text, a flipped truth value), and it is played twice.
-First only the manifest is repaired: the change must be found and its file named. Then the attacker also repairs everything that is
-only a hash (transaction, receipt and state roots, the links down the chain): what is left for the verifier are
-signatures and the recomputed money, and the change must still be found, in whichever file the lie comes out.
+First only the manifest is repaired: the change must be found and its file named. Then the attacker also repairs
+everything that is only a hash (transaction, receipt and state roots, the links down the chain): what is left for the
+verifier are signatures and the recomputed money, and the change must still be found, in whichever file it comes out.
 """
 
 from __future__ import annotations
