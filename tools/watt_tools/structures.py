@@ -13,7 +13,7 @@ Rules version credit_start credit_cap credit_reward credit_penalty credit_bar wa
 Spec event kind slot_s slots required_ppm open_s commit_close_s reveal_close_s match_by_s confirm_close_s
  window_start_s meter_close_s settle_by_s alpha_u_per_wh x_ms y_ms budget_u units normal_price_u_per_wh
  compensation_price_u_per_wh profile_wh_per_mwh
-Event event state open rules_version spec book_root rho_scaled pairs lambda_u_per_wh mean_price incentives_done
+Event event state open rules_version spec book_root rho_scaled pairs lambda_u_per_wh mean_price_u_per_wh incentives_done
  punish_done result_root reason
 Pair event number offer bid seller buyer slot_wh limit_u_per_wh price_u_per_wh charge_u buyer_escrow_u seller_escrow_u
  buyer_bond_u seller_bond_u state paid_u

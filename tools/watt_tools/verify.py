@@ -20,8 +20,7 @@ import msgspec
 from watt_tools.structures import NAMES
 from watt_tools.verdict import main as main
 
-M = 1_000_000
-HALF_N = int(ecdsa.NIST256p.order) // 2
+M, HALF_N = 1_000_000, int(ecdsa.NIST256p.order) // 2
 CHECKED: dict[tuple[bytes, bytes, bytes], bool] = {}  # public key, message, signature: each is computed once
 encode = msgspec.msgpack.encode
 
@@ -490,7 +489,8 @@ class Audit:
             if not self.problems:
                 self.statement()
         except Exception as error:  # ours (need), or whatever crafted bytes break: a problem, never a crash
-            self.problems.append(f"{self.where} {error!s:.300} ({type(error).__name__})")
+            what = "" if type(error) is ValueError else f" ({type(error).__name__})"
+            self.problems.append(f"{self.where} {error!s:.300}{what}")
         return self.problems[:50]
 
 
