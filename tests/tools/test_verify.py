@@ -11,15 +11,14 @@ import ecdsa
 import msgspec
 import pytest
 import verify_world as vw
-from verify_export import Tree, open_tree
+from verify_export import Tree, open_tree, parts
 from watt_chain import codec
-from watt_chain.contract import credit, metering, points, settlement
+from watt_chain.contract import area, bidding, credit, incentive, metering, points, settlement
 from watt_chain.contract.rules import RULES_2
 from watt_chain.crypto import PrivateKey, sha256
 from watt_chain.genesis import sign_genesis
 from watt_market.engine import Market
 from watt_tools import verdict, verify
-from watt_tools.export import canonical
 from watt_tools.structures import NAMES
 
 N = int(ecdsa.NIST256p.order)
@@ -120,9 +119,8 @@ def test_the_field_names_are_those_of_the_contract() -> None:
 
 def attacks() -> Iterator[tuple[str, str, Callable[[Tree], None]]]:
     """(name, the file that must be named, what the attacker does to the export before he forges every hash)."""
-    area, main = 1, 0
-    yield "drop-a-vote", "chain-1.blocks", lambda t: t.block(area, 5).certificate[1].pop()
-    yield "swap-two-votes", "chain-1.blocks", lambda t: t.block(area, 5).certificate[1].reverse()
+    yield "drop-a-vote", "chain-1.blocks", lambda t: t.block(1, 5).certificate[1].pop()
+    yield "swap-two-votes", "chain-1.blocks", lambda t: t.block(1, 5).certificate[1].reverse()
     yield "a-vote-twice", "chain-1.blocks", lambda t: repeat_vote(t)
     yield "a-vote-of-another-block", "chain-1.blocks", lambda t: borrow_vote(t)
     yield "a-vote-with-high-s", "chain-1.blocks", lambda t: high_s_vote(t)
@@ -132,23 +130,31 @@ def attacks() -> Iterator[tuple[str, str, Callable[[Tree], None]]]:
     yield "a-transaction-dropped", "chain-1.blocks", lambda t: many(t).pop()
     yield "a-transaction-twice", "chain-1.blocks", lambda t: many(t).append(many(t)[0])
     yield "a-transaction-of-another-area", "chain-2.blocks", lambda t: move_tx(t)
-    yield "a-block-dropped-in-the-middle", "chain-1.blocks", lambda t: t.chains[area].blocks.pop(7)
+    yield "a-block-dropped-in-the-middle", "chain-1.blocks", lambda t: t.chains[1].blocks.pop(7)
     yield (
         "two-blocks-in-the-other-order",
         "chain-1.blocks",
-        lambda t: t.chains[area].blocks.insert(8, t.chains[area].blocks.pop(7)),
+        lambda t: t.chains[1].blocks.insert(8, t.chains[1].blocks.pop(7)),
     )
     yield "the-codes-of-a-refusal-made-good", "chain-1.blocks", lambda t: accept_all(t)
     yield "a-checkpoint's-leaves-removed", "leaves.bin", lambda t: t.leaves.pop(3)
     yield "a-record-removed", "leaves.bin", lambda t: t.leaves[3][2].pop()
+    yield "a-record-changed", "leaves.bin", lambda t: t.leaves[3][2].__setitem__(1, bump(t.leaves[3][2][1]))
+    yield "leaves-under-another-checkpoint", "leaves.bin", lambda t: t.leaves[3].__setitem__(1, t.leaves[4][1])
     yield "leaves-in-another-order", "leaves.bin", lambda t: t.leaves.reverse()
     yield "a-bill-changed", "statement.json", lambda t: t.statement["homes"][0].__setitem__("free_u", 1)
     yield "a-bill-removed", "statement.json", lambda t: t.statement["homes"].pop()
     yield "another-event", "statement.json", lambda t: t.statement.__setitem__("event", 2)
-    yield "a-state-object-removed", "chain-1.blocks", lambda t: t.chains[area].state.pop()
-    yield "a-state-object-added", "chain-1.blocks", lambda t: t.chains[area].state.append([b"account/00", [1]])
-    yield "two-state-objects-in-the-other-order", "chain-1.blocks", lambda t: t.chains[area].state.reverse()
-    yield "main-chain-forgets-its-end", "chain-0", lambda t: cut_main(t, main)
+    yield "a-state-object-removed", "chain-1.blocks", lambda t: t.chains[1].state.pop()
+    yield "a-state-object-added", "chain-1.blocks", lambda t: t.chains[1].state.append([b"account/00", [1]])
+    yield "two-state-objects-in-the-other-order", "chain-1.blocks", lambda t: t.chains[1].state.reverse()
+    yield "a-block-without-codes", "chain-1", lambda t: t.chains[1].codes.pop()
+    yield "main-chain-forgets-its-end", "chain-0", lambda t: cut_main(t)
+
+
+def bump(frame: bytes) -> bytes:
+    """A record with another mean voltage: no number that the contract uses."""
+    return frame[:43] + bytes([frame[43] ^ 1]) + frame[44:]
 
 
 def repeat_vote(tree: Tree) -> None:
@@ -189,12 +195,12 @@ def accept_all(tree: Tree) -> None:
     tree.chains[1].codes = [["" for _ in codes] for codes in tree.chains[1].codes]
 
 
-def cut_main(tree: Tree, chain: int) -> None:
+def cut_main(tree: Tree) -> None:
     """A true older main chain: nothing in it is wrong, but it no longer holds what the areas sent."""
-    blocks = tree.chains[chain].blocks
+    blocks = tree.chains[0].blocks
     while len(blocks) > 5:
         blocks.pop()
-        tree.chains[chain].codes.pop()
+        tree.chains[0].codes.pop()
 
 
 ATTACKS = list(attacks())
@@ -281,6 +287,14 @@ def _dearer(original: Any, *args: Any) -> Any:
     return [msgspec.structs.replace(one, lambda_u_per_wh=one.lambda_u_per_wh + 1) for one in original(*args)]
 
 
+def _steal(original: Any, session: Any, event: Any) -> Any:
+    rows = original(session, event)
+    for row in rows[:1]:
+        session.move(row.user, free_u=-1)
+        session.move(session.office("grid").id, free_u=1)
+    return rows
+
+
 LIES: dict[str, tuple[list[tuple[Any, str, Any]], str]] = {
     "a better credit": ([(credit, "credit_after", lambda f, *a: f(*a) + 1)], "credit"),
     "a smaller penalty": ([(settlement, "penalty_u", lambda f, *a: f(*a) // 2)], "penalty_u"),
@@ -290,7 +304,19 @@ LIES: dict[str, tuple[list[tuple[Any, str, Any]], str]] = {
     "points for nobody": ([(points, "largest_remainder", lambda f, n, w: [0 for _ in w])], "points"),
     "a free quota": ([(credit, "quota_wh", lambda f, *a: [wh + 1 for wh in f(*a)])], "quota_wh"),
     "a meter that flatters": ([(metering, "metered_wh", lambda f, *a: [wh - 1 for wh in f(*a)])], "metered_wh"),
-    "a dearer peak": ([(Market, "dispatch", _dearer), (Market, "check_dispatch", lambda f, *a: "")], "event/1"),
+    "a dearer peak": (
+        [(Market, "dispatch", _dearer), (Market, "check_dispatch", lambda f, *a: "")],
+        "chain-0.state: event/1",
+    ),
+    "a dearer offer": ([(bidding, "Offer", lambda f, i, u, p, s, c: f(i, u, p + 1, s, c))], "not what was revealed"),
+    "a larger deviation": ([(credit, "Metered", lambda f, e, o, u: f(e, [wh + 1 for wh in o], u))], "Metered"),
+    "points from nowhere": ([(area, "Pool", lambda f, p, i: f(p + 1, i))], "pool"),
+    "money from nowhere": ([(area, "Supply", lambda f, d, w: f(d + 1, w))], "supply"),
+    "a theft": ([(incentive, "rows_of", _steal)], "account/"),
+    "any opening": (
+        [(bidding, "commitment_of", lambda f, *a: bytes(32)), (vw, "commitment_of", lambda f, *a: bytes(32))],
+        "not its opening",
+    ),
     "another incentive": ([(Market, "incentive_price", lambda f, *a: f(*a) + 1)], "rp/"),
 }
 
@@ -357,4 +383,57 @@ def test_bytes_that_are_no_export_give_problems_and_never_an_exception(run: Any,
         assert judge(without)
         assert name == "manifest.json" or judge(vw.with_manifest(without))
     assert judge(vw.with_manifest({**files, "more.bin": b""}))
-    assert judge({**files, "statement.json": canonical(json.loads(files["statement.json"])) + b"\n"})
+
+
+def test_a_second_spelling_of_the_same_content_is_refused(run: Any, judge: Any) -> None:
+    """What no hash and no signature covers: certificates, lengths, JSON."""
+    _, files = run
+    spaced = json.dumps(json.loads(files["statement.json"]), sort_keys=True).encode() + b"\n"
+    assert "canonical" in judge(vw.with_manifest({**files, "statement.json": spaced}))[0]
+    first, *rest = parts(files["chain-1.blocks"])
+    block, certificate = msgspec.msgpack.decode(first)
+    assert certificate[:2] == b"\x92\x00"
+    longer = codec.encode([block, b"\x92\xcc\x00" + certificate[2:]])
+    assert "canonical" in judge(vw.with_manifest({**files, "chain-1.blocks": vw.framed([longer, *rest])}))[0]
+    last = parts(files["leaves.bin"])[-1]
+    at = len(files["leaves.bin"]) - len(last) - 4
+    size = (len(last) + 1).to_bytes(4, "big")
+    overlong = files["leaves.bin"][:at] + size + last
+    assert "leaves.bin" in judge(vw.with_manifest({**files, "leaves.bin": overlong}))[0]
+
+
+@pytest.mark.parametrize("change", ["pop", "reverse"])
+def test_a_state_that_was_not_certified_is_named(tree: Tree, judge: Any, change: str) -> None:
+    getattr(tree.chains[1].state, change)()
+    assert judge(tree.files()) == ["chain-1.state: not under the state root of the last block"]
+
+
+def test_an_event_that_is_not_over_gives_no_verdict_on_its_bills(tmp_path: Path, judge: Any) -> None:
+    world, records = vw.play(tmp_path, until_s=5000)
+    problems = judge(vw.export(world, records))
+    assert len(problems) == 1 and problems[0].endswith("event 1 is not over"), problems
+
+
+@pytest.mark.row("E1", "E22")
+def test_a_flipped_byte_is_found_with_and_without_a_manifest_that_fits(run: Any, judge: Any) -> None:
+    """Every 101st byte of the export, one bit each."""
+    _, files = run
+    for name, data in files.items():
+        for at in range(len(name) % 7, len(data), 101):
+            flipped = data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
+            problems = judge({**files, name: flipped})
+            assert problems and (name in problems[0] or name == "manifest.json"), (name, at, problems)
+            if name != "manifest.json":
+                problems = judge(vw.with_manifest({**files, name: flipped}))
+                assert problems and any(other in problems[0] for other in files), (name, at, problems)
+
+
+def test_an_aborted_event_moves_no_money_and_has_no_bills(tmp_path: Path, judge: Any) -> None:
+    """The master sleeps until the matching is late: the accounts hold, and the statement has nothing to state."""
+    world, records = vw.play(tmp_path, until_s=2_850)
+    step, world.master_step = world.master_step, list
+    world.run(world.event.confirm_close_s)
+    world.master_step = step
+    world.boot()
+    world.run(world.genesis.protocol_start_s + vw.END_S)
+    assert judge(vw.export(world, records)) == ["statement.json: event 1 is not CLOSED"]

@@ -137,7 +137,6 @@ class Audit:
             for seat, (role, public) in enumerate(zip(roles, self.genesis[2:5] + self.seats[chain], strict=True), -3):
                 self.enter(chain, role, public, max(0, seat), 0)
             codes, parts = self.parts(f"chain-{chain}.codes"), self.parts(f"chain-{chain}.blocks")
-            need(len(codes) == len(parts), f"{len(parts)} blocks, and {len(codes)} items in chain-{chain}.codes")
             previous, time_s, seats = self.network, self.genesis[1], len(self.seats[chain])
             for height, (raw, raw_codes) in enumerate(zip(parts, map(decode, codes), strict=True), 1):
                 place = self.where = f"chain-{chain}.blocks: height {height}:"
@@ -244,6 +243,7 @@ class Audit:
         for call in self.calls[0]:
             self.where, value = call.where, call.fields[0]
             if call.kind == "Initial":
+                need(self.state[0][f"event/{value[0]}"][1] in ("CLOSED", "ABORTED"), f"event {value[0]} is not over")
                 rules = self.rules[call.header.rules_version]
                 self.events[value[0]] = Space(spec=named("Spec", value), rules=rules, slices={}, prices=[[], [], []])
             elif call.kind == "Match":
