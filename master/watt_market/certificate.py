@@ -48,6 +48,8 @@ def check_slice(book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules
         return "slice-chain"
     if not 0 <= rho_scaled <= MULTIPLIER_MAX:
         return "slice-rho"
+    if part.spare_scaled or part.offer_totals or part.bid_totals or part.leaves:
+        return "slice-leaves"
     area = problem(book, spec, rules)
     return _check_energies(area, part) or _check_bound(area, part, rho_scaled)
 
@@ -174,6 +176,8 @@ def check_solution(solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
         return "solution-slices"
     if not 0 <= solution.rho_scaled <= MULTIPLIER_MAX:
         return "solution-rho"
+    if solution.across is not None:
+        return "solution-across"
     if solution.value_u != sum(part.value_u for part in solution.slices):
         return "solution-value"
     if sum(part.comfort_u + part.charge_u for part in solution.slices) > spec.budget_u:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import types
 import typing
 from pathlib import Path
 
@@ -51,7 +52,10 @@ PARTS: tuple[type[msgspec.Struct], ...] = (
     market.Offer,
     market.Bid,
     market.Assignment,
+    market.Leaf,
     market.Slice,
+    market.Crossing,
+    market.Across,
     market.Solution,
     objects.PlugRegisters,
     objects.AreaReport,
@@ -80,6 +84,10 @@ def _type(hint: object) -> str:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return _type(args[0])
+    if origin is types.UnionType:
+        return " or ".join(_type(arg) for arg in args)
+    if hint is type(None):
+        return "null"
     if origin is typing.Literal:
         return "str"
     if origin is list:

@@ -325,7 +325,7 @@ class Audit:
         said = {(c.me.id, c.fields[1], c.fields[2]) for c in self.of("Confirm", number)}
         said |= {(c.me.id, 0, c.fields[1]) for c in self.of("Confirmtransaction", number)}
         for k, (o, b, slot_wh) in enumerate(event.slices[self.chain], 1):
-            (_, seller, ask, _, credit), (_, buyer, limit, _, _) = book[0][o], book[1][b]
+            (_, seller, ask, _, credit, *_), (_, buyer, limit, *_) = book[0][o], book[1][b]
             risk = rules.risk_u_per_wh * (rules.credit_cap - min(credit, rules.credit_cap)) // rules.credit_cap
             prices = [(limit + ask + risk + alpha) // 2 for alpha in event.spec.alpha_u_per_wh]
             live = all((u, at, True) in said and (u, at, False) not in said for u in (seller, buyer) for at in (0, k))

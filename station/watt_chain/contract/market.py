@@ -28,6 +28,10 @@ class Offer(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     price_u_per_wh: int
     slot_wh: list[int]
     credit: int
+    total_wh: int = 0
+    "Most Wh over all slots; 0 means that only the slots limit it."
+    alpha_u_per_wh: list[int] = []
+    "The household's own comfort coefficient per slot; empty means the event's."
 
 
 class Bid(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +43,8 @@ class Bid(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     slot_wh: list[int]
     limit_u: int
     "What the buyer can escrow: sum of price * w over its pairs plus its halves of the charges must not exceed it."
+    total_wh: int = 0
+    "Most Wh over all slots; 0 means that only the slots limit it."
 
 
 class Book(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +64,21 @@ class Assignment(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     slot_wh: list[int]
 
 
+class Leaf(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The bound of one area under some decisions: in a leaf, `fixed` pairs have a contract (1) or none (0)."""
+
+    fixed: list[tuple[int, int, int]]
+    "(offer, bid, 0 or 1), from the root of the tree down."
+    offer_multipliers: list[list[int]]
+    bid_multipliers: list[list[int]]
+    offer_totals: list[int]
+    "Multipliers of the offers' totals; all zero where there is none."
+    bid_totals: list[int]
+    bound_u: int
+    spare_scaled: int
+    "What rounding the bound up to whole units added, in 10^-6 units: bound_u * 10^6 - spare_scaled is exact."
+
+
 class Slice(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """One area's part of a matching with its terms of the certificate."""
 
@@ -69,7 +90,38 @@ class Slice(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     comfort_u: int
     charge_u: int
     bound_u: int
-    "This area's terms of the bound, without rho * B."
+    "This area's terms of the bound, without rho * B: the largest of the leaves' where there are leaves."
+    spare_scaled: int = 0
+    "As in a leaf."
+    offer_totals: list[int] = []
+    "Multipliers of the offers' totals; empty when all are 0."
+    bid_totals: list[int] = []
+    leaves: list[Leaf] = []
+    "A binary tree over decisions on pairs; empty: the multipliers above are the one leaf. With leaves those are empty."
+
+
+class Crossing(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Quota moved between two areas, Wh per slot."""
+
+    offer_chain: int
+    offer: int
+    bid_chain: int
+    bid: int
+    slot_wh: list[int]
+
+
+class Across(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What no single area can check: pairs across areas and their terms of the bound. Masters check it."""
+
+    crossings: list[Crossing]
+    "Ascending by (offer_chain, offer, bid_chain, bid)."
+    headroom_multipliers: list[list[int]]
+    "One row per area, ascending by chain; empty rows where an area has no headroom limit."
+    value_u: int
+    comfort_u: int
+    charge_u: int
+    bound_u: int
+    spare_scaled: int
 
 
 class Solution(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +133,8 @@ class Solution(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     value_u: int
     bound_u: int
     "ceil(rho * B) + sum of the slices' bounds."
+    across: Across | None = None
+    "None where the rules keep every pair inside its area."
 
 
 class PairTerms(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -129,10 +183,13 @@ class Market(Protocol):
 
 
 __all__ = [
+    "Across",
     "Assignment",
     "Bid",
     "Book",
+    "Crossing",
     "Dispatch",
+    "Leaf",
     "Market",
     "MULTIPLIER_SCALE",
     "Offer",
