@@ -10,7 +10,7 @@ SEEDS ?= 0..1000
 REPLICAS ?= 4
 WASM := tools/micropython/node_modules/.stamp
 
-.PHONY: help demo test check device sim bench rows fmt lock clean install
+.PHONY: help demo test check device sim model fuzz bench rows fmt lock clean install
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,16 @@ device: install ## the portable tests on both MicroPython interpreters, with a d
 sim: $(VENV)/.stamp ## consensus under seeded faults, in memory
 	$(BIN)/wattpact sim run --seeds $(SEEDS) --replicas $(REPLICAS) --jobs 2
 
+model: $(VENV)/.stamp ## every state of the view change at small scope, and every fault in it found
+	$(BIN)/wattpact sim model
+
+.venv-fuzz/.stamp: tests/fuzz/requirements.lock $(VENV)/.stamp
+	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade --target .venv-fuzz --require-hashes -r tests/fuzz/requirements.lock
+	@touch $@
+
+fuzz: .venv-fuzz/.stamp ## a million executions of every parser of the chain, guided by coverage
+	PYTHONPATH=.venv-fuzz $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
+
 bench: $(VENV)/.stamp ## figures, as ratios inside one run
 	$(BIN)/wattpact bench chain
 
@@ -81,6 +91,6 @@ lock: ## resolve requirements.lock anew, with hashes
 	rm -rf .venv-lock
 
 clean: ## remove what the targets made (environments and demo runs too)
-	rm -rf $(VENV) .venv-mpy .venv-stubs tools/micropython/node_modules $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) .venv-mpy .venv-stubs .venv-fuzz tools/micropython/node_modules $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache \
 	  .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

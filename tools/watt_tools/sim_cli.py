@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from watt_tools import model_cli
+
 if TYPE_CHECKING:
     from watt_sim.batch import Summary
     from watt_sim.mutants import Kill
@@ -61,6 +63,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     mutants.add_argument("--hunts", type=int, default=1, help="hunts from fresh seeds, for the median (default 1)")
     mutants.add_argument("--json", action="store_true", help="print one JSON object")
     mutants.set_defaults(handler=_mutants)
+    model_cli.add(actions)
 
 
 def parse_range(text: str) -> range:
@@ -224,8 +227,11 @@ def _mutants(chosen: argparse.Namespace) -> int:
     survivors = [kill.name for kill in kills if not kill.killed_by]
     by = {how: sum(kill.killed_by == how for kill in kills) for how in ("seeds", "twins", "test")}
     if chosen.json:
-        table = [{**asdict(found[0]), "median_seeds": median_tries(found)} for found in hunts.values()]
-        report = {"planted": len(kills), "killed_by": by, "survivors": survivors, "table": table}
+        table = [
+            {**asdict(found[0]), "seconds": found[0].seconds_ms / 1000, "median_seeds": median_tries(found)}
+            for found in hunts.values()
+        ]
+        report = {"planted": len(kills), "killed_by": by, "survivors": survivors, "mutants": table}
         print(json.dumps(report, indent=2))
     else:
         counts = ", ".join(f"{count} by {how}" for how, count in by.items() if count)
