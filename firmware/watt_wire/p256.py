@@ -26,6 +26,8 @@ HALF_N = N >> 1
 
 COMB_ROWS = 6
 COMB_COLUMNS = 43
+SCALAR_BITS = 258
+"""Doublings of a whole verification, at most: a non-adjacent form is one digit longer than its number."""
 
 _INFINITY = (1, 1, 0)  # Jacobian X, Y, Z; x = X / Z^2, y = Y / Z^3
 
@@ -70,21 +72,62 @@ def verify_ecdsa(public: bytes, message: bytes, signature: bytes) -> bool:
 
     For known-answer tests; the wire uses `verify`. Never raises on hostile input.
     """
-    if len(signature) != 64 or not is_public_key(public):
-        return False
-    r = int.from_bytes(signature[:32], "big")
-    s = int.from_bytes(signature[32:], "big")
-    if not 0 < r < N or not 0 < s < N:
-        return False
-    inverse = _inverse(s, N)
-    u1 = int.from_bytes(hashlib.sha256(message).digest(), "big") * inverse % N
-    u2 = r * inverse % N
-    x, _, z = _multiply_two(u1, u2, int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big"))
+    work = Verification(public, message, signature)
+    while not work.step(SCALAR_BITS):
+        pass
+    return work.good
+
+
+class Verification:
+    """Plain ECDSA verification in slices, so that a slow processor can feed its watchdog in between.
+
+    `step` does up to `positions` of about 257 doublings and returns True when it is done; `good` is the verdict,
+    False until then. Never raises on hostile input. The strict rule of the wire asks for `is_low_s` as well.
+    """
+
+    def __init__(self, public: bytes, message: bytes, signature: bytes) -> None:
+        self.good = False
+        self.done = True
+        if len(signature) != 64 or not is_public_key(public):
+            return
+        self._r = int.from_bytes(signature[:32], "big")
+        s = int.from_bytes(signature[32:], "big")
+        if not 0 < self._r < N or not 0 < s < N:
+            return
+        inverse = _inverse(s, N)
+        u1 = int.from_bytes(hashlib.sha256(message).digest(), "big") * inverse % N
+        public_x, public_y = int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big")
+        self._product = _Product(u1, self._r * inverse % N, public_x, public_y)
+        self.done = False
+
+    def step(self, positions: int) -> bool:
+        """Go on by some doublings; return whether the verdict stands."""
+        if not self.done and self._product.step(positions):
+            self.done = True
+            self.good = _is_x_of(self._product.point, self._r)
+        return self.done
+
+
+def _is_x_of(point: tuple[int, int, int], r: int) -> bool:
+    x, _, z = point
     if z == 0:
         return False
     # x / z^2 mod p, taken mod n, equals r when it is r or r + n; both sides are compared times z^2, with no inverse.
     zz = z * z % P
     return (x - r * zz) % P == 0 or (r + N < P and (x - (r + N) * zz) % P == 0)
+
+
+def shared_secret(private: bytes, public: bytes) -> bytes:
+    """Return the x coordinate (32 bytes) of private * public: Diffie and Hellman's exchange (NIST SP 800-56A 5.7.1.2).
+
+    For ephemeral keys: the time it takes tells something about `private`. EncodeError for keys that are none.
+    """
+    if not is_public_key(public):
+        raise EncodeError("not a point of the curve")
+    product = _Product(0, _private_scalar(private), int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big"))
+    product.step(SCALAR_BITS)
+    # The order is prime and the scalar is below it, so the product is never the point at infinity.
+    return _bytes32(_affine(product.point)[0])
 
 
 def is_public_key(public: bytes) -> bool:
@@ -226,21 +269,33 @@ def _multiply_base(scalar: int, blind: int) -> tuple[int, int, int]:
     return point
 
 
-def _multiply_two(u1: int, u2: int, qx: int, qy: int) -> tuple[int, int, int]:
-    """Return u1 * G + u2 * Q by one chain of doublings."""
-    digits = _signed_digits(u2)
-    point = _INFINITY
-    for position in range(len(digits) - 1, -1, -1):
-        point = _double(point)
-        digit = digits[position]
-        if digit:
-            point = _add(point, qx, qy if digit == 1 else P - qy)
-        if position < COMB_COLUMNS:
-            index = _comb_index(u1, position)
-            if index:
-                x, y = _table_entry(index)
-                point = _add(point, x, y)
-    return point
+class _Product:
+    """u1 * G + u2 * Q by one chain of doublings, in slices; `point` is the result once `step` returned True."""
+
+    def __init__(self, u1: int, u2: int, qx: int, qy: int) -> None:
+        self._u1 = u1
+        self._qx = qx
+        self._qy = qy
+        self._digits = _signed_digits(u2)
+        self._position = len(self._digits)
+        self.point = _INFINITY
+
+    def step(self, positions: int) -> bool:
+        point = self.point
+        while self._position and positions:
+            positions -= 1
+            self._position -= 1
+            point = _double(point)
+            digit = self._digits[self._position]
+            if digit:
+                point = _add(point, self._qx, self._qy if digit == 1 else P - self._qy)
+            if self._position < COMB_COLUMNS:
+                index = _comb_index(self._u1, self._position)
+                if index:
+                    x, y = _table_entry(index)
+                    point = _add(point, x, y)
+        self.point = point
+        return not self._position
 
 
 def _signed_digits(scalar: int) -> bytearray:

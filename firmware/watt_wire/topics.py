@@ -35,6 +35,36 @@ def plug_ack(gateway: str, plug_id: bytes) -> str:
     return _home(gateway) + "/plug/" + _plug(plug_id) + "/ack"
 
 
+def plug_command(gateway: str, plug_id: bytes) -> str:
+    """Gateway to plug: a switch command (command.py)."""
+    return _home(gateway) + "/plug/" + _plug(plug_id) + "/command"
+
+
+def plug_event(gateway: str, plug_id: bytes) -> str:
+    """Plug to gateway: a signed event (statement.EVENT); acknowledged like a batch."""
+    return _home(gateway) + "/plug/" + _plug(plug_id) + "/event"
+
+
+def plug_status(gateway: str, plug_id: bytes) -> str:
+    """Plug to gateway: JSON for eyes and monitors (DEVICE.md section 7); it proves nothing."""
+    return _home(gateway) + "/plug/" + _plug(plug_id) + "/status"
+
+
+def plug_ask(gateway: str, plug_id: bytes) -> str:
+    """Plug to gateway: a nonce of 8 bytes, which asks for the time."""
+    return _home(gateway) + "/plug/" + _plug(plug_id) + "/ask"
+
+
+def plug_time(gateway: str, plug_id: bytes) -> str:
+    """Gateway to plug: the signed answer (statement.TIME)."""
+    return _home(gateway) + "/plug/" + _plug(plug_id) + "/time"
+
+
+def plug_update(gateway: str, plug_id: bytes) -> str:
+    """Gateway to plug: a piece of a firmware bundle (DEVICE.md section 6)."""
+    return _home(gateway) + "/plug/" + _plug(plug_id) + "/update"
+
+
 def home_plan(gateway: str) -> str:
     """Gateway to the household's app and automation: JSON of the quota after trade."""
     return _home(gateway) + "/plan"
@@ -63,6 +93,11 @@ def area_notice(area: str) -> str:
 def plug_batch_filter(gateway: str) -> str:
     """Batches of every plug of one gateway."""
     return _home(gateway) + "/plug/+/batch"
+
+
+def plug_level_filter(gateway: str, level: str) -> str:
+    """One kind of topic (event, status, ask) of every plug of one gateway."""
+    return _home(gateway) + "/plug/+/" + level
 
 
 def all_plug_batch_filter() -> str:
@@ -94,6 +129,12 @@ def parse_plug_batch(topic: str) -> tuple[str, bytes]:
 def parse_plug_ack(topic: str) -> tuple[str, bytes]:
     """Return (gateway, plug id)."""
     found = _match(topic, PREFIX + "/home/+/plug/+/ack")
+    return _parsed_name(found[0]), _parsed_plug(found[1])
+
+
+def parse_plug_level(topic: str, level: str) -> tuple[str, bytes]:
+    """Return (gateway, plug id) of a plug's topic that ends in `level`: command, event, status, ask, time, update."""
+    found = _match(topic, PREFIX + "/home/+/plug/+/" + level)
     return _parsed_name(found[0]), _parsed_plug(found[1])
 
 

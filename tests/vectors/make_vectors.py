@@ -276,6 +276,57 @@ def command_blocks() -> list[Block]:
     return blocks
 
 
+def statement_blocks() -> list[Block]:
+    """One small and one large value of each layout, signed by the plug or, for the time, by a gateway."""
+    plug_id = sha256(public_of(PLUG_PRIVATE))[:8]
+    head: list[Field] = [("version", 1, 1), ("suite", 1, 1)]
+    blocks: list[Block] = []
+
+    def add(layout: str, private: bytes, fields: list[Field]) -> None:
+        body = pack([*head, *fields])
+        frame = body + sign(private, f"wattpact/1/{layout}\0".encode() + body)
+        blocks.append([("layout", layout), ("signer", public_of(private)), *as_block(fields), ("frame", frame)])
+
+    for kind, number, value, large in ((1, 1, 0, 0), (3, U32_MAX, U32_MAX, REGISTER_MAX)):
+        event: list[Field] = [("plug_id", 8, plug_id), ("boot_id", 4, value), ("number", 4, number), ("kind", 1, kind)]
+        event += [("time_s", 4, value), ("time_quality", 1, 0x53), ("checkpoint", 4, value), ("import_mwh", 8, large)]
+        add("event", PLUG_PRIVATE, [*event, ("first", 8, large), ("last", 8, large)])
+    for key_class, rated_w in ((3, 1), (1, 100_000)):
+        enrolment: list[Field] = [("network", 32, sha256(b"genesis")), ("public", 64, public_of(PLUG_PRIVATE))]
+        enrolment += [("key_class", 1, key_class), ("rated_w", 4, rated_w), ("firmware_hash", 32, sha256(b"firmware"))]
+        enrolment += [("calibration_hash", 32, sha256(b"calibration")), ("challenge", 16, sha256(b"challenge")[:16])]
+        add("enrolment", PLUG_PRIVATE, enrolment)
+    for time_s, time_ms in ((0, 0), (U32_MAX, 999)):
+        time: list[Field] = [("plug_id", 8, plug_id), ("nonce", 8, sha256(b"nonce")[:8]), ("time_s", 4, time_s)]
+        add("time", SIGNER_PRIVATES[0], [*time, ("time_ms", 2, time_ms), ("time_quality", 1, 0x53)])
+    return blocks
+
+
+def bundle_blocks() -> list[Block]:
+    privates = sorted(
+        (sha256(b"wattpact test vector: release %d" % n) for n in range(3)), key=lambda key: sha256(public_of(key))
+    )
+    ids = [sha256(public_of(private))[:8] for private in privates]
+    files = {"watt_wire/errors.py": b"# errors\n", "watt_plug/app.mpy": bytes(range(200)), "watt_plug/meters/x.py": b""}
+    content = b"".join(
+        pack([("length", 2, len(name)), ("name", len(name), name.encode()), ("size", 4, len(data))]) + data
+        for name, data in files.items()
+    )
+    blocks: list[Block] = []
+    for release, (a, b) in ((1, (0, 1)), (U32_MAX, (0, 2)), (7, (1, 2))):
+        fields: list[Field] = [("magic", 4, b"WPM\x01"), ("suite", 1, 1), ("release", 4, release)]
+        fields += [("firmware_hash", 32, sha256(content)), ("signer_a", 8, ids[a]), ("signer_b", 8, ids[b])]
+        listed: list[Field] = [("count", 1, len(files))]
+        for name, data in files.items():
+            listed += [("length", 1, len(name)), ("name", len(name), name.encode()), ("size", 4, len(data))]
+        body = pack([*fields, *listed])
+        message = b"wattpact/1/bundle\0" + body
+        block: Block = [("release_key", public_of(private)) for private in privates]
+        block += as_block(fields[2:]) + [("file", f"{name} {len(data)}") for name, data in files.items()]
+        blocks.append([*block, ("frame", body + sign(privates[a], message) + sign(privates[b], message))])
+    return blocks
+
+
 def signature_blocks() -> list[Block]:
     """Keys and messages at the edges: private keys 1, 2 and n - 1, an empty message, one of many SHA-256 blocks."""
     n = int(NIST256p.order)
@@ -318,6 +369,8 @@ def files() -> dict[str, str]:
             checkpoint_blocks(),
         ),
         "command.txt": text("Switch commands, WIRE.md section 6.", command_blocks()),
+        "statement.txt": text("Events, enrolments and times, WIRE.md section 10.", statement_blocks()),
+        "bundle.txt": text("Manifests of firmware bundles, WIRE.md section 11.", bundle_blocks()),
         "signature.txt": text("Deterministic low-s signatures by the ecdsa package.", signature_blocks()),
         "wycheproof/ecdsa_secp256r1_sha256_p1363.txt": wycheproof_text(),
     }

@@ -121,7 +121,7 @@ def test_a_key_that_is_no_point_never_reaches_the_arithmetic(monkeypatch: pytest
     """A point of another curve would run through the same formulas, which do not use the curve's constant."""
     public = p256.public_key(bytes(31) + b"\x05")
     signature = p256.sign(bytes(31) + b"\x05", b"m")
-    monkeypatch.delattr(p256, "_multiply_two")
+    monkeypatch.delattr(p256, "_Product")
     assert not p256.verify(public[:63] + bytes([public[63] ^ 1]), b"m", signature)
     with pytest.raises(NameError):
         p256.verify(public, b"m", signature)

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from ecdsa import NIST256p, SigningKey
 from ecdsa.rfc6979 import generate_k
-from watt_wire import batch, checkpoint, command, p256, record, topics
+from watt_wire import batch, bundle, checkpoint, command, p256, pairing, record, statement, topics
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -76,6 +76,9 @@ def test_wycheproof_as_published_agrees_with_plain_ecdsa_and_the_strict_rule() -
         ("Record", record.SIZE),
         ("Checkpoint body", checkpoint.BODY_SIZE),
         ("Command body", command.BODY_SIZE),
+        ("Event body", statement.EVENT.body_size),
+        ("Enrolment body", statement.ENROLMENT.body_size),
+        ("Time body", statement.TIME.body_size),
     ],
 )
 def test_the_offset_tables_of_wire_md_add_up(heading: str, size: int) -> None:
@@ -105,4 +108,11 @@ def test_the_limits_in_wire_md_are_those_of_the_code() -> None:
         "SPREAD_S_MAX": str(command.SPREAD_S_MAX),
         "NAME_LENGTH_MAX": str(topics.NAME_LENGTH_MAX),
         "NODE_MAX": str(topics.NODE_MAX),
+        "MANIFEST_SIZE_MAX": str(bundle.MANIFEST_SIZE_MAX),
+        "FILES_MAX": str(bundle.FILES_MAX),
+        "FILE_SIZE_MAX": str(bundle.FILE_SIZE_MAX),
+        "TOTAL_SIZE_MAX": str(bundle.TOTAL_SIZE_MAX),
+        "PATH_LENGTH_MAX": str(bundle.PATH_LENGTH_MAX),
+        "FRAGMENT_MAX": str(pairing.FRAGMENT_MAX),
+        "MESSAGE_MAX": str(pairing.MESSAGE_MAX),
     }
