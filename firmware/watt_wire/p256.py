@@ -124,7 +124,9 @@ def shared_secret(private: bytes, public: bytes) -> bytes:
     """
     if not is_public_key(public):
         raise EncodeError("not a point of the curve")
-    product = _Product(0, _private_scalar(private), int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big"))
+    product = _Product(
+        0, _private_scalar(private), int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big")
+    )
     product.step(SCALAR_BITS)
     # The order is prime and the scalar is below it, so the product is never the point at infinity.
     return _bytes32(_affine(product.point)[0])

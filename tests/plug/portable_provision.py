@@ -151,7 +151,7 @@ def test_settings_that_are_missing_wrong_or_double_are_rejected_and_may_be_sent_
         [],
     ):
         kind, body = converse(plug, tool, tool.write(pairing.SETTINGS, pairing.encode_fields(fields)))
-        assert kind == pairing.REJECTED and b"field" in body or b"parties" in body
+        assert (kind == pairing.REJECTED and b"field" in body) or b"parties" in body
     assert converse(plug, tool, tool.write(pairing.SETTINGS, b"\x63\x00\x00"))[0] == pairing.REJECTED
     assert converse(plug, tool, tool.write(0x55))[0] == pairing.REJECTED
     assert converse(plug, tool, tool.write(pairing.SETTINGS, pairing.encode_fields(FIELDS)))[0] == pairing.ACCEPTED

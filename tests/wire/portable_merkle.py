@@ -1,4 +1,3 @@
-# ruff: noqa: RUF005 - MicroPython has no unpacking inside a list display
 """Merkle trees on any interpreter: golden roots and proofs, every leaf of small trees, and what must not verify."""
 
 from watt_wire import merkle
