@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from watt_chain.contract.event import EventSpec
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
-from watt_chain.contract.market import Bid, Book, Offer, PairTerms
+from watt_chain.contract.market import Bid, Book, Offer, PairTerms, pair_charge_u
 from watt_chain.contract.rules import RuleSet, risk_u_per_wh
 
 
@@ -68,11 +68,6 @@ class AreaProblem:
         for position, pair in enumerate(self.pairs):
             found[pair.bid].append(position)
         return found
-
-
-def pair_charge_u(spec: EventSpec, rules: RuleSet) -> int:
-    """Eq. (3), both parties in the same station: gamma * 2X."""
-    return rules.gamma_u_per_ms * 2 * spec.x_ms
 
 
 def admissible(book: Book, rules: RuleSet) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from watt_chain.contract import objects
 from watt_chain.contract.credit import contracts_of
 from watt_chain.contract.event import State
 from watt_chain.contract.kinds import EventCall, Match
+from watt_chain.contract.market import budgeted
 from watt_chain.contract.objects import NO_REGISTER, AreaEvent, EventMeter, MainEvent, Pair
 
 from watt_master.clearing import Clearing
@@ -64,7 +65,7 @@ class Aggregator:
         if rules is None or len(books) != len(booked):
             return []
         roots = [report.book_root for report in booked]
-        solution = self.clearing.solution(spec, roots, books, rules, now_ms)
+        solution = self.clearing.solution(budgeted(spec, rules, books), roots, books, rules, now_ms)
         if solution is None:
             return []
         stage = ",".join(f"{report.chain}:{report.state}" for report in main.areas)

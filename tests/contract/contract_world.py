@@ -15,7 +15,7 @@ from watt_chain.block import Certificate, CertifiedBlock, Header, OutMessage, Vo
 from watt_chain.contract import AreaContract, MainContract, kinds
 from watt_chain.contract.bidding import commitment_of
 from watt_chain.contract.event import EventSpec, State, Unit
-from watt_chain.contract.market import Book, Solution
+from watt_chain.contract.market import Book, Solution, budgeted
 from watt_chain.contract.objects import (
     Account,
     AreaEvent,
@@ -374,7 +374,7 @@ class Play:
         state = self.world.ledgers[0].state
         found = [state.get(main_book_key(self.number, chain)) for chain in self.world.areas]
         opened = [codec.decode(book, Book) for book in found if book is not None]
-        return self.world.market.clear(opened, self.spec, self.rules())
+        return self.world.market.clear(opened, budgeted(self.spec, self.rules(), opened), self.rules())
 
     def rules(self) -> RuleSet:
         version = self.world.main_event(self.number).rules_version

@@ -106,6 +106,9 @@ def test_a_rule_set_becomes_active_at_its_height_and_flows_down() -> None:
         "rule-zero": kinds.RuleSetChange(codec.encode(replace(new, full_weight_wh=0)), height + 9),
         "rule-credit": kinds.RuleSetChange(codec.encode(replace(new, warn_below=49)), height + 9),
         "rule-fraction": kinds.RuleSetChange(codec.encode(replace(new, eps_ppm=10**6 + 1)), height + 9),
+        "rule-headroom": kinds.RuleSetChange(codec.encode(replace(new, headroom_w=[(2, 5), (1, 5)])), height + 9),
+        "rule-comfort": kinds.RuleSetChange(codec.encode(replace(new, comfort_steps_ppm=[2, 1, 3])), height + 9),
+        "rule-baseline": kinds.RuleSetChange(codec.encode(replace(new, baseline_high=11)), height + 9),
         "rule-class": kinds.RuleSetChange(codec.encode(replace(new, excluded_classes=["secure", "plain"])), height + 9),
     }
     for reason, fields in cases.items():

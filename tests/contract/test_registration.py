@@ -100,7 +100,6 @@ def test_the_demand_signal_is_refused_by_name() -> None:
     world = World(areas=1, homes=[])
     good = make_spec()
     cases = {
-        "kind-not-yet": {"kind": "valley"},
         "spec-size": {"slots": 0},
         "spec-time": {"match_by_s": good.reveal_close_s},
         "spec-lists": {"alpha_u_per_wh": [1]},
@@ -110,6 +109,9 @@ def test_the_demand_signal_is_refused_by_name() -> None:
     }
     for reason, change in cases.items():
         assert world.dry(0, GRID, "Initial", kinds.Initial(replace(good, **change)))[0] == reason
+    flat = World(areas=1, homes=[], rules=replace(RULES_1, version=3, valley=False))
+    valley = kinds.Initial(replace(good, kind="valley"))
+    assert (world.dry(0, GRID, "Initial", valley)[0], flat.dry(0, GRID, "Initial", valley)[0]) == ("", "valley")
     world.now_s = good.commit_close_s
     assert world.dry(0, GRID, "Initial", kinds.Initial(good))[0] == "late"
     assert world.dry(0, GRID, "Initial", kinds.Initial(make_spec(start_s=START_S + 900)))[0] == ""

@@ -64,7 +64,6 @@ def test_given_a_wrong_key_or_value_when_loaded_then_file_line_and_key_are_named
         ("alpha_u_per_wh = [24, 24, 24, 24]", "alpha_u_per_wh = [24]", "refused on chain: spec-lists"),
         ("announce_s = 1893502800", "announce_s = 1893506400", "announce_s 1893506400 must be before open_s"),
         ('kind = "peak"', 'kind = "noon"', "kind = 'noon': allowed is one of peak, valley"),
-        ('kind = "peak"', 'kind = "valley"', "kind-not-yet"),
         ("slots = 4", "slots = 0", "slots = 0: allowed is an integer 1..96"),
         ("budget_u = 50000000", "budget_u = 5.5", "budget_u = 5.5: allowed is an integer >= 0"),
     ],
@@ -74,6 +73,11 @@ def test_given_a_signal_that_a_chain_would_refuse_when_loaded_then_the_file_is_r
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_event(changed(tmp_path, "event.toml", (old, new)), RULES_1.price_cap_u_per_wh)
+
+
+def test_given_a_valley_signal_when_loaded_then_it_is_taken(tmp_path: Path) -> None:
+    path = changed(tmp_path, "event.toml", ('kind = "peak"', 'kind = "valley"'))
+    assert load_event(path, RULES_1.price_cap_u_per_wh).spec().kind == "valley"
 
 
 def test_given_a_key_file_with_zeros_when_loaded_then_it_is_refused(tmp_path: Path) -> None:

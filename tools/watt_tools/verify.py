@@ -318,7 +318,7 @@ class Audit:
 
     def pairs(self, number: int, event: Any) -> list[Any]:
         """8: the slice's pairs at the prices of the revealed bids; `live` when both sides confirmed."""
-        rules, book, found = event.rules, self.state[self.chain][f"book/{number}"][2:], []
+        rules, book, found = event.rules, self.state[self.chain][f"book/{number}"][2:4], []
         for side, rows in zip(("sell", "buy"), book, strict=True):
             opened = [[number, side, *row[2:4]] for row in rows]
             need([event.opened[row[1]][:4] for row in rows] == opened, "the book is not what was revealed")
@@ -330,7 +330,8 @@ class Audit:
             prices = [(limit + ask + risk + alpha) // 2 for alpha in event.spec.alpha_u_per_wh]
             live = all((u, at, True) in said and (u, at, False) not in said for u in (seller, buyer) for at in (0, k))
             values = [number, k, o, b, seller, buyer, slot_wh, limit, prices]
-            values += [rules.gamma_u_per_ms * 2 * event.spec.x_ms, 0, 0, 0, 0, "SETTLED" if live else "DROPPED", 0]
+            charge = rules.gamma_u_per_ms * (2 * event.spec.x_ms + event.spec.y_ms * (rules.charge_rule == "2x+y"))
+            values += [charge, 0, 0, 0, 0, "SETTLED" if live else "DROPPED", 0]
             found.append(named("Pair", values))
         return found
 
@@ -357,10 +358,13 @@ class Audit:
     def deliver(self, user: bytes, mine: list[Any], load: list[int], event: Any) -> Any:
         """10: quota, delivery and credit of a user with these confirmed pairs."""
         spec, rules, party, slots = event.spec, event.rules, self.users[user], range(event.spec.slots)
-        quota = [wh * self.homes[user][4] // 1000 * (M - spec.required_ppm) // M for wh in spec.profile_wh_per_mwh]
+        sign = 1 if spec.kind == "peak" else -1  # 10: in a valley excess is use below the allowance
+        keep = M - sign * spec.required_ppm
+        quota = [wh * self.homes[user][4] // 1000 * keep // M for wh in spec.profile_wh_per_mwh]
         sells, agreed = mine[0].seller == user, [sum(pair.slot_wh[t] for pair in mine) for t in slots]
-        delta = [load[t] - quota[t] + (agreed[t] if sells else -agreed[t]) for t in slots]
-        total, saved, net, cells = sum(agreed), sum(quota) - sum(load), sum(delta), [w for p in mine for w in p.slot_wh]
+        delta = [sign * (load[t] - quota[t]) + (agreed[t] if sells else -agreed[t]) for t in slots]
+        total, net, cells = sum(agreed), sum(delta), [wh for pair in mine for wh in pair.slot_wh]
+        saved, allowed = total - net, sum(quota) + sign * total
         status, delivered, change, zero = "performed", total, rules.credit_reward, [0] * spec.slots
         before, short = party.credit, zero
         if -1 in load:
@@ -369,7 +373,7 @@ class Audit:
             status, delivered, change = "breached", max(0, saved), -rules.credit_penalty
             lacks = [wh - part for wh, part in zip(cells, share(delivered, cells), strict=True)]
             short = [sum(lacks[t :: spec.slots]) for t in slots]
-        elif not sells and abs(net) * M > rules.eps_ppm * (sum(quota) + total):
+        elif not sells and abs(net) * M > rules.eps_ppm * allowed:
             status, delivered, change = "breached", max(0, total - abs(net)), -rules.credit_penalty
             short = share(abs(net), [max(0, d if net > 0 else -d) for d in delta])
         if rules.mode == "energy" and change:
@@ -381,7 +385,9 @@ class Audit:
         values = [user, side, status, sold, bought, quota, load, 0, total, delivered, short, before, party.credit]
         row = named("Row", [*values, 0, 0, 0, 0, 0, "none", 0])
         row.cells, row.delta, row.node = share(delivered, cells), delta, party.node
-        row.rate = rules.sigma_ppm if net < 0 and not sells else M + rules.beta_ppm
+        less = net < 0 and not sells  # 11: under-use
+        row.rate = rules.sigma_ppm if less else M + rules.beta_ppm * (rules.reading == "A")
+        row.recovered = spec.normal_price_u_per_wh if rules.reading == "C" and not less else 0
         return row
 
     def settle(self, number: int, event: Any) -> None:
@@ -407,7 +413,8 @@ class Audit:
         for user, row in rows.items():
             party, credit, state = self.users[user], row.credit_after, self.state[self.chain]
             row.outside_wh, row.arrears_u = (state[f"result/{number}/{user.hex()}"][i] for i in (7, 16))
-            owed = row.rate * sum(price * wh for price, wh in zip(prices, row.short_wh, strict=True)) // M
+            costs = [max(0, price - row.recovered) * wh for price, wh in zip(prices, row.short_wh, strict=True)]
+            owed = row.rate * sum(costs) // M
             row.penalty_u = owed - row.arrears_u
             party.free_u += row.traded_u - row.charge_u - owed
             self.grid.free_u += row.charge_u + owed
@@ -418,8 +425,12 @@ class Audit:
             best = max(min(normal * rules.price_floor_ppm // M, normal), normal - fall)
             worst = min(max(normal * rules.price_top_ppm // M, normal), normal + rise)
             if row.status != "unverified":
-                row.rp_u_per_wh, until_s = best if row.status == "performed" else worst, spec.settle_by_s + 30 * 86_400
-                self.same(f"rp/{user.hex()}", [number, row.rp_u_per_wh, until_s, 10 * row.agreed_wh])
+                row.rp_u_per_wh, until_s = (
+                    best if row.status == "performed" else worst,
+                    spec.settle_by_s + rules.rp_days * 86_400,
+                )
+                energy_wh = rules.rp_energy_factor * row.agreed_wh
+                self.same(f"rp/{user.hex()}", [number, row.rp_u_per_wh, until_s, energy_wh])
             row.notice = "suspended" if credit < bar else "warned" if credit < rules.warn_below else "none"
             party.suspended, party.warned = party.suspended or row.notice == "suspended", row.notice == "warned"
         for node in range(len(self.seats[self.chain])):

@@ -12,7 +12,7 @@ from watt_chain import codec, crypto
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import EventSpec, State, Trigger
 from watt_chain.contract.kinds import BookClosed, Commit, EventCall, Reveal
-from watt_chain.contract.market import Bid, Book, Offer
+from watt_chain.contract.market import Bid, Book, Offer, pair_charge_u, rank
 from watt_chain.contract.objects import (
     MAIN_CHAIN,
     Account,
@@ -37,19 +37,22 @@ def commitment_of(reveal: Reveal, account: bytes) -> bytes:
 
 
 def quota_wh(user: User, spec: EventSpec) -> list[int]:
-    """Peak quota per slot (P15, U24): baseline = profile * annual kWh // 1000, less the required reduction."""
-    keep = PPM - spec.required_ppm
+    """Quota per slot (P15, U24): baseline = profile * annual kWh // 1000, less what is required; in a valley plus."""
+    keep = PPM - spec.sign * spec.required_ppm
     return [value * user.annual_kwh // 1000 * keep // PPM for value in spec.profile_wh_per_mwh]
 
 
-def charge_u(spec: EventSpec, rules: RuleSet) -> int:
-    """Equation (3) inside one station, in money: gamma * 2X."""
-    return rules.gamma_u_per_ms * 2 * spec.x_ms
+def tie_seed(all_sealed: list[Sealed]) -> bytes:
+    """What decides between equal prices: SHA-256 over (commitment, salt) of all opened bids, ascending by user id.
+
+    Nobody knew it before the collection closed, since every salt was secret; who withholds one loses the deposit.
+    """
+    return crypto.sha256(b"".join(one.commitment + one.salt for one in all_sealed if one.revealed))
 
 
 def book_root(book: Book) -> bytes:
-    """Merkle root over the encoded offers, then the encoded bids."""
-    rows = [codec.encode(row) for row in (*book.offers, *book.bids)]
+    """Merkle root over the seed, the encoded offers, then the encoded bids."""
+    rows = [book.seed, *(codec.encode(row) for row in (*book.offers, *book.bids))]
     return merkle.root([merkle.leaf_hash(row) for row in rows])
 
 
@@ -61,7 +64,7 @@ def commit(session: Session, signer: Account, fields: Commit) -> None:
     deposit = session.rules(event.rules_version).commit_deposit_u
     refuse_if(signer.free_u < deposit, "balance")
     session.move(signer.id, free_u=-deposit, bond_u=deposit)
-    bid = Sealed(signer.id, fields.commitment, deposit, False, "sell", 0, [], "committed", "open")
+    bid = Sealed(signer.id, fields.commitment, deposit, False, "sell", 0, [], "committed", "open", b"", [])
     session.put(sealed_key(event.event, signer.id), bid)
 
 
@@ -84,6 +87,7 @@ def reveal(session: Session, signer: Account, fields: Reveal) -> None:
         price_u_per_wh=fields.price_u_per_wh,
         slot_wh=fields.slot_wh,
         status="revealed",
+        salt=fields.salt,
     )
     session.put(sealed_key(event.event, signer.id), opened)
 
@@ -95,8 +99,11 @@ def qualify(session: Session, signer: Account, fields: EventCall) -> None:
     rules = session.rules(event.rules_version)
     offers: list[Offer] = []
     bids: list[Bid] = []
-    for sealed in session.all_sealed(event.event):
+    all_sealed = session.all_sealed(event.event)
+    seed = tie_seed(all_sealed)
+    for sealed in sorted(all_sealed, key=lambda one: rank(seed, one.user)):
         _settle_deposit(session, sealed)
+        sealed = replace(sealed, quota_wh=quota_wh(session.user(sealed.user), event.spec))
         status = _qualification(session, event, rules, sealed) if sealed.revealed else "no-reveal"
         session.put(sealed_key(event.event, sealed.user), replace(sealed, deposit_u=0, status=status))
         if status != "qualified":
@@ -106,8 +113,9 @@ def qualify(session: Session, signer: Account, fields: EventCall) -> None:
             offers.append(Offer(len(offers), sealed.user, sealed.price_u_per_wh, sealed.slot_wh, account.credit))
         else:
             limit_u = account.free_u - bond_u(rules, sum(sealed.slot_wh))
+            limit_u = min(limit_u, rules.escrow_cap_u) if rules.escrow_cap_u else limit_u
             bids.append(Bid(len(bids), sealed.user, sealed.price_u_per_wh, sealed.slot_wh, limit_u))
-    book = Book(event.event, session.context.chain, offers, bids)
+    book = Book(event.event, session.context.chain, offers, bids, seed)
     root = book_root(book)
     session.put(book_key(event.event), book)
     session.put(event_key(event.event), replace(event, book_root=root))
@@ -139,13 +147,20 @@ def _qualification(session: Session, event: AreaEvent, rules: RuleSet, sealed: S
     if any(plug.to_height for plug in plugs):
         return "plug-revoked"
     rated_wh = sum(plug.rated_w for plug in plugs) * event.spec.slot_s // HOUR_S
-    if max(sealed.slot_wh) > rated_wh:
+    quota = sealed.quota_wh
+    # What a seller of a valley event adds comes on top of its quota; elsewhere the quota is the wider bound.
+    floor = quota if sealed.side == "sell" and event.spec.kind == "valley" else [0] * event.spec.slots
+    if any(wh + base > rated_wh for wh, base in zip(sealed.slot_wh, floor, strict=True)):
         return "above-rated"
+    gives_up = (sealed.side == "sell") == (event.spec.kind == "peak")
+    over_quota = gives_up and any(wh > own for wh, own in zip(sealed.slot_wh, quota, strict=True))
     left_u = account.free_u - bond_u(rules, energy_wh)
-    if sealed.side == "buy":
-        return "balance" if left_u < sealed.price_u_per_wh + (charge_u(event.spec, rules) + 1) // 2 else "qualified"
-    if any(wh > quota for wh, quota in zip(sealed.slot_wh, quota_wh(user, event.spec), strict=True)):
+    if over_quota:
         return "over-quota"
+    if sealed.side == "buy":
+        return (
+            "balance" if left_u < sealed.price_u_per_wh + (pair_charge_u(event.spec, rules) + 1) // 2 else "qualified"
+        )
     if rules.fresh_s and min(plug.time_s for plug in plugs) < session.context.time_s - rules.fresh_s:
         return "stale"
-    return "balance" if left_u < charge_u(event.spec, rules) // 2 else "qualified"
+    return "balance" if left_u < pair_charge_u(event.spec, rules) // 2 else "qualified"

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from watt_chain.contract import metering, orders
 from watt_chain.contract.access import Session, largest_remainder, refuse_if
-from watt_chain.contract.bidding import quota_wh
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import EventCall, Metered
 from watt_chain.contract.objects import (
@@ -22,12 +21,14 @@ from watt_chain.contract.objects import (
     Plug,
     Result,
     ResultRow,
+    Sealed,
     Side,
     Status,
     plug_key,
     register_key,
     result_key,
     result_row_key,
+    sealed_key,
 )
 from watt_chain.contract.orders import PairState
 from watt_chain.contract.rules import PPM, RuleSet
@@ -63,14 +64,16 @@ def cell_weights(pairs: list[Pair]) -> list[int]:
     return [wh for pair in pairs for wh in pair.slot_wh]
 
 
-def seller_performance(agreed: list[int], cells: list[int], quota: list[int], load: list[int], eps: int) -> Performance:
-    """d = sum of quota - sum of load against w. Performed when d * 10^6 >= (10^6 - eps) * w.
+def seller_performance(
+    agreed: list[int], cells: list[int], quota: list[int], load: list[int], eps: int, sign: int = 1
+) -> Performance:
+    """d = sum of quota - sum of load against w. Performed when d * 10^6 >= (10^6 - eps) * w. sign -1: d is mirrored.
 
     A defaulter's delivered part max(0, d) is split over its cells by largest remainder; what a cell lacks is short in
     the cell's slot.
     """
     promised = sum(agreed)
-    saved = sum(quota) - sum(load)
+    saved = sign * (sum(quota) - sum(load))
     nothing = [0] * len(agreed)
     if saved * PPM >= (PPM - eps) * promised:
         return Performance("performed", promised, nothing)
@@ -82,13 +85,13 @@ def seller_performance(agreed: list[int], cells: list[int], quota: list[int], lo
     return Performance("breached", delivered, short)
 
 
-def buyer_performance(agreed: list[int], quota: list[int], load: list[int], eps: int) -> Performance:
-    """Quota' = quota + bought. Performed when the load is within (1 +- eps) * Quota' over the window.
+def buyer_performance(agreed: list[int], quota: list[int], load: list[int], eps: int, sign: int = 1) -> Performance:
+    """Quota' = quota + sign * bought. Performed when the load is within (1 +- eps) * Quota' over the window.
 
     The net deviation of a defaulter is split over the slots that deviate in its direction, by largest remainder.
     """
-    allowed = [base + bought for base, bought in zip(quota, agreed, strict=True)]
-    deviation = [used - may for used, may in zip(load, allowed, strict=True)]
+    allowed = [base + sign * bought for base, bought in zip(quota, agreed, strict=True)]
+    deviation = [sign * (used - may) for used, may in zip(load, allowed, strict=True)]
     net, total = sum(deviation), sum(allowed)
     if abs(net) * PPM <= eps * total:
         return Performance("performed", sum(agreed), [0] * len(agreed))
@@ -134,12 +137,18 @@ def settle_credit(session: Session, signer: Account, fields: EventCall) -> None:
         if row.status == "unverified":
             continue
         for slot in range(event.spec.slots):
-            allowed = row.quota_wh[slot] - row.sold_wh[slot] + row.bought_wh[slot]
-            over[slot] += max(0, row.metered_wh[slot] - allowed)
-            under[slot] += max(0, allowed - row.metered_wh[slot])
+            excess = deviation_wh(row, slot, event.spec.sign)
+            over[slot] += max(0, excess)
+            under[slot] += max(0, -excess)
     session.put(result_key(event.event), Result(list(contracts), bytes(32)))
     session.advance(event, Trigger.SETTLEMENT_CREDIT)
     session.emit(MAIN_CHAIN, "Metered", Metered(event.event, over, under))
+
+
+def deviation_wh(row: ResultRow, slot: int, sign: int) -> int:
+    """delta of model 1.5, Wh: load above what is allowed after trade; in a valley (sign -1) load below it."""
+    allowed = row.quota_wh[slot] + sign * (row.bought_wh[slot] - row.sold_wh[slot])
+    return sign * (row.metered_wh[slot] - allowed)
 
 
 def _row(session: Session, event: AreaEvent, rules: RuleSet, user: bytes, pairs: list[Pair]) -> ResultRow:
@@ -150,15 +159,16 @@ def _row(session: Session, event: AreaEvent, rules: RuleSet, user: bytes, pairs:
     point = session.user(user)
     rated_w = [session.need(plug_key(plug), Plug).rated_w for plug in point.plugs]
     load = metering.metered_wh(meter, rated_w, spec)
-    quota = quota_wh(point, spec)
+    sealed = session.need(sealed_key(event.event, user), Sealed)
+    quota = sealed.quota_wh
     agreed = agreed_per_slot(pairs, spec.slots)
     nothing = [0] * spec.slots
     if NO_REGISTER in load:
         performance = Performance("unverified", 0, nothing)
     elif side == "sell":
-        performance = seller_performance(agreed, cell_weights(pairs), quota, load, rules.eps_ppm)
+        performance = seller_performance(agreed, cell_weights(pairs), quota, load, rules.eps_ppm, spec.sign)
     else:
-        performance = buyer_performance(agreed, quota, load, rules.eps_ppm)
+        performance = buyer_performance(agreed, quota, load, rules.eps_ppm, spec.sign)
     before = session.account(user).credit
     return ResultRow(
         user=user,

@@ -117,10 +117,11 @@ class EventSpec(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
 
     event: int
     kind: Literal["peak", "valley"]
+    "valley (low load, I22) mirrors every sign: a quota is a floor, what is sold is use above it."
     slot_s: int
     slots: int
     required_ppm: int
-    "Quota = baseline * (10^6 - required_ppm) // 10^6."
+    "Quota = baseline * (10^6 - required_ppm) // 10^6; in a valley 10^6 + required_ppm."
     open_s: int
     commit_close_s: int
     reveal_close_s: int
@@ -145,6 +146,11 @@ class EventSpec(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     def window_end_s(self) -> int:
         """End of the last slot, protocol seconds."""
         return self.window_start_s + self.slots * self.slot_s
+
+    @property
+    def sign(self) -> int:
+        """1 for a peak: use above the allowance is excess; -1 for a valley: use below it is."""
+        return 1 if self.kind == "peak" else -1
 
     def boundaries_s(self) -> list[int]:
         """The slots + 1 instants at which registers are read."""
@@ -172,8 +178,6 @@ def check_spec(spec: EventSpec, price_cap_u_per_wh: int) -> str:
     Order of instants: open < commit_close < reveal_close < match_by < confirm_close <= window_start < window end
     <= meter_close < settle_by.
     """
-    if spec.kind != "peak":
-        return "kind-not-yet"  # model.md U24: valley events mirror every sign; reserved
     if spec.event < 1 or not 1 <= spec.slots <= SLOTS_MAX or not 1 <= spec.slot_s <= SLOT_S_MAX:
         return "spec-size"
     if spec.open_s < 0 or spec.settle_by_s >= 2**40 or not _in_order(spec):

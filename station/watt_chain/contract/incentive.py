@@ -24,10 +24,7 @@ from watt_chain.contract.objects import (
     result_row_key,
 )
 
-RP_S: Final = 30 * 86_400
-"H of model.md U13: an incentive price holds for 30 days ..."
-RP_ENERGY_FACTOR: Final = 10
-"... and for at most ten times the energy that the user had agreed to trade."
+DAY_S: Final = 86_400
 
 Notice = Literal["none", "warned", "suspended"]
 
@@ -44,7 +41,7 @@ def price_incentives(session: Session, signer: Account, fields: EventCall) -> No
     refuse_if(event.incentives_done, "done")
     rules = session.rules(event.rules_version)
     # The end counts from a deadline of the signal, not from this block: the outcome must not depend on block times.
-    until_s = event.spec.settle_by_s + RP_S
+    until_s = event.spec.settle_by_s + rules.rp_days * DAY_S
     for row in rows_of(session, event):
         if row.status not in ("performed", "breached"):
             continue
@@ -52,7 +49,7 @@ def price_incentives(session: Session, signer: Account, fields: EventCall) -> No
         price = session.market.incentive_price(
             row.credit_after, performed, event.spec, event.mean_price_u_per_wh, rules
         )
-        energy_wh = RP_ENERGY_FACTOR * row.agreed_wh
+        energy_wh = rules.rp_energy_factor * row.agreed_wh
         session.put(incentive_key(row.user), Incentive(event.event, price, until_s, energy_wh))
         session.put(result_row_key(event.event, row.user), replace(row, rp_u_per_wh=price))
     session.put(event_key(event.event), replace(event, incentives_done=True))

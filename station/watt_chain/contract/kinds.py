@@ -347,6 +347,9 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
             "rule-credit",
             "rule-fraction",
             "rule-class",
+            "rule-headroom",
+            "rule-comfort",
+            "rule-baseline",
         ),
     ),
     ("main", "Initial"): Kind(
@@ -359,7 +362,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
             "event-number",
             "overlap",
             "late",
-            "kind-not-yet",
+            "valley",
             "spec-size",
             "spec-time",
             "spec-lists",

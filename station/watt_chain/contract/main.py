@@ -36,7 +36,7 @@ from watt_chain.contract.kinds import (
     RuleSetActive,
     RuleSetChange,
 )
-from watt_chain.contract.market import Book, Market
+from watt_chain.contract.market import Book, Market, budgeted
 from watt_chain.contract.objects import (
     MAIN_CHAIN,
     OPEN_KEY,
@@ -170,6 +170,7 @@ def initial(session: Session, signer: Account, fields: Initial) -> None:
     reason = check_spec(spec, rules.price_cap_u_per_wh)
     if reason:
         refuse(reason)
+    refuse_if(spec.kind == "valley" and not rules.valley, "valley")
     opened = session.open_events()
     refuse_if(spec.event != opened.last + 1, "event-number")
     refuse_if(spec.commit_close_s <= session.context.time_s, "late")
@@ -209,7 +210,8 @@ def match(session: Session, signer: Account, fields: Match) -> None:
         book = session.need(main_book_key(event.event, part.chain), Book)
         reason = session.market.check_slice(book, part, solution.rho_scaled, event.spec, rules)
         refuse_if(reason != "", prefixed("slice-", reason))
-    reason = session.market.check_solution(solution, event.spec, rules)
+    books = [session.need(main_book_key(event.event, part.chain), Book) for part in solution.slices]
+    reason = session.market.check_solution(solution, budgeted(event.spec, rules, books), rules)
     refuse_if(reason != "", prefixed("solution-", reason))
     reports: list[AreaReport] = []
     for report in event.areas:

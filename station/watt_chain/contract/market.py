@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
+from watt_chain import crypto
 from watt_chain.contract.event import EventSpec, Unit
-from watt_chain.contract.rules import RuleSet
+from watt_chain.contract.rules import PPM, RuleSet
 
 MULTIPLIER_SCALE: Final = 1_000_000
 "rho, u and q are integers in units of 10^-6."
@@ -48,12 +50,32 @@ class Bid(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
 
 
 class Book(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """All qualified bids of one area, each list ascending by user id."""
+    """All qualified bids of one area, each list in the order of `rank`."""
 
     event: int
     chain: int
     offers: list[Offer]
     bids: list[Bid]
+    seed: bytes = b""
+    "32 bytes that nobody knew before the collection closed; empty = order by user id (books made by hand)."
+
+
+def rank(seed: bytes, user: bytes) -> bytes:
+    """Place of a household among equals: SHA-256 of the book's seed and its id; the id itself without a seed."""
+    return crypto.sha256(seed + user) if seed else user
+
+
+def pair_charge_u(spec: EventSpec, rules: RuleSet) -> int:
+    """Equation (3) in money, u: gamma * 2X for a pair of one station, gamma * (2X + Y) with charge rule "2x+y"."""
+    return rules.gamma_u_per_ms * (2 * spec.x_ms + (spec.y_ms if rules.charge_rule == "2x+y" else 0))
+
+
+def budgeted(spec: EventSpec, rules: RuleSet, books: Sequence[Book]) -> EventSpec:
+    """The signal with its comfort budget B (8) made good for these books: at most budget_ppm of sum v_b * D_b (U18)."""
+    if not rules.budget_ppm:
+        return spec
+    worth_u = sum(bid.price_u_per_wh * sum(bid.slot_wh) for book in books for bid in book.bids)
+    return replace(spec, budget_u=min(spec.budget_u, rules.budget_ppm * worth_u // PPM))
 
 
 class Assignment(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -197,4 +219,7 @@ __all__ = [
     "Slice",
     "Solution",
     "Unit",
+    "budgeted",
+    "pair_charge_u",
+    "rank",
 ]

@@ -159,6 +159,10 @@ class Sealed(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     "committed, revealed, qualified, no-reveal, or the reason why the bid is not in the book."
     choice: Literal["open", "accept", "refuse"]
     "Confirmtransaction: the user's answer to its matching result."
+    salt: bytes
+    "Of the reveal; part of the seed that decides between equal prices."
+    quota_wh: list[int]
+    "Per slot, fixed when the collection closes; empty until then."
 
 
 class Pair(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,12 @@ RULE_FIELD_MAX: Final = 10**12
 "No figure of a rule set is larger; keeps every product of three figures within 128 bits and 64-bit sums safe."
 PRICE_MAX: Final = 10**6
 "Bound of prices (1 currency unit per Wh), of the credit scale and of gamma: no amount of an event can reach 2^63."
+COMFORT_STEPS: Final = 3
+"Price steps of one offer; three make a quadratic preference visible and keep the program linear (U17)."
+BASELINE_DAYS_MAX: Final = 10
+"Like days of a baseline; two working weeks."
+DAYS_MAX: Final = 1_000
+"Bound of spans in days, of daily points and of the energy factor."
 CLASSES: Final = ("encrypted", "plain", "secure")
 "Key classes of a plug, in the order in which `excluded_classes` must list them."
 
@@ -62,6 +68,44 @@ class RuleSet(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     "Mode `energy`: energy from which on a trade counts in full; smaller trades earn proportionally less."
     fresh_s: int
     "A seller's plugs must have a checkpoint not older than this when the book is closed (U16); 0 switches it off."
+    price_rule: Literal["k-double", "uniform", "reduction"]
+    "Contract price (U20): midpoint of each pair, one dual price per slot, or trade reduction."
+    charge_rule: Literal["2x", "2x+y"]
+    "Equation (3): the pair's messages stay in the station, or cross the main chain too."
+    budget_ppm: int
+    "Equation (8), U18: B is at most this share of the value of all bids; 0 = the signal's budget alone."
+    headroom_w: list[tuple[int, int]]
+    "Transformer headroom [chain, W], ascending: net quota that may flow into an area; one not listed has no limit."
+    comfort_steps_ppm: list[int]
+    "Convex comfort (U17): alpha of the first, second, last third of an offer's energy; empty = alpha for all of it."
+    reading: Literal["A", "C"]
+    "Price of excess and of a seller's shortfall (model 1.2): A (1 + beta) lambda; C lambda less the normal price."
+    valley: bool
+    "Whether events of low load (mirrored signs, I22) may be announced."
+    escrow_cap_u: int
+    "Most money that a bid may come to, price and charges together; 0 = what the account can pay."
+    improve_s: int
+    "After the first accepted matching a better one replaces it for so long (U28); 0 = the first stands."
+    baseline_days: int
+    "U15: like days a baseline is made of; 0 = the standard profile alone."
+    baseline_high: int
+    "How many of them, the highest, are averaged."
+    adjust_ppm: int
+    "Most that the load before the signal may scale that mean, up or down."
+    partner_days: int
+    "The k-th trade with one partner within so many days earns a k-th part (U30); 0 = every trade in full."
+    daily_gain_max: int
+    "Most credit that a user can gain on one day of delivery; 0 = no cap."
+    decay_days: int
+    "Credit above the start falls by one point for so many days without a trade; 0 = never."
+    rehab_per_day: int
+    "Points per day without violation that the regulator can restore, up to the bar (U14); 0 = no way back."
+    rp_days: int
+    "H of U13: an incentive price holds for so many days ..."
+    rp_energy_factor: int
+    "... and for at most so many times the energy that the user had agreed to trade."
+    response_budget_u: int
+    "What reduced prices may cost the grid company in one area and event beyond the penalties it took (U13)."
 
 
 RULES_1: Final = RuleSet(
@@ -91,13 +135,45 @@ RULES_1: Final = RuleSet(
     break_even_ppm=900_000,
     full_weight_wh=1_000,
     fresh_s=3_600,
+    price_rule="k-double",
+    charge_rule="2x",
+    budget_ppm=250_000,
+    headroom_w=[],
+    comfort_steps_ppm=[],
+    reading="A",
+    valley=True,
+    escrow_cap_u=0,
+    improve_s=0,
+    baseline_days=0,
+    baseline_high=0,
+    adjust_ppm=0,
+    partner_days=0,
+    daily_gain_max=0,
+    decay_days=0,
+    rehab_per_day=0,
+    rp_days=30,
+    rp_energy_factor=10,
+    response_budget_u=RULE_FIELD_MAX,
 )
 "The paper literally; the default of the demo."
 
 RULES_2: Final = msgspec.structs.replace(
-    RULES_1, version=2, mode="energy", credit_penalty=18, excluded_classes=["plain"]
+    RULES_1,
+    version=2,
+    mode="energy",
+    credit_penalty=18,
+    excluded_classes=["plain"],
+    improve_s=600,
+    baseline_days=10,
+    baseline_high=5,
+    adjust_ppm=200_000,
+    partner_days=30,
+    daily_gain_max=2,
+    decay_days=30,
+    rehab_per_day=1,
+    response_budget_u=1_000_000_000,
 )
-"Ours: credit follows energy, 90 % delivered is break-even, plain-key plugs are not settled."
+"Ours: credit follows energy, 90 % delivered is break-even, plain-key plugs are not settled, farming does not pay."
 
 
 def risk_u_per_wh(rules: RuleSet, credit: int) -> int:
@@ -107,6 +183,14 @@ def risk_u_per_wh(rules: RuleSet, credit: int) -> int:
     """
     held = min(max(credit, 0), rules.credit_cap)
     return rules.risk_u_per_wh * (rules.credit_cap - held) // rules.credit_cap
+
+
+def headroom_wh(rules: RuleSet, chain: int, slot_s: int) -> int | None:
+    """Most quota that may flow into an area, net of what flows out, in one slot, Wh; None = no limit."""
+    for listed, watts in rules.headroom_w:
+        if listed == chain:
+            return watts * slot_s // 3_600
+    return None
 
 
 def check_rule_set(rules: RuleSet) -> str:
@@ -130,4 +214,26 @@ def check_rule_set(rules: RuleSet) -> str:
     listed = rules.excluded_classes
     if any(name not in CLASSES for name in listed) or any(a >= b for a, b in pairwise(listed)):
         return "rule-class"
+    return _check_switches(rules)
+
+
+def _check_switches(rules: RuleSet) -> str:
+    if any(chain < 1 or not 0 <= watts <= RULE_FIELD_MAX for chain, watts in rules.headroom_w):
+        return "rule-headroom"
+    if any(early[0] >= late[0] for early, late in pairwise(rules.headroom_w)):
+        return "rule-headroom"
+    steps = rules.comfort_steps_ppm
+    if (
+        len(steps) not in (0, COMFORT_STEPS)
+        or any(not 0 <= step <= 10 * PPM for step in steps)
+        or steps != sorted(steps)
+    ):
+        return "rule-comfort"  # a falling step would make the program not convex
+    if not rules.baseline_high <= rules.baseline_days <= BASELINE_DAYS_MAX or rules.adjust_ppm > PPM:
+        return "rule-baseline"
+    if bool(rules.baseline_days) != bool(rules.baseline_high):
+        return "rule-baseline"
+    days = (rules.partner_days, rules.decay_days, rules.rp_days, rules.rehab_per_day, rules.daily_gain_max)
+    if max(*days, rules.rp_energy_factor) > DAYS_MAX or rules.improve_s > 86_400 or rules.budget_ppm > PPM:
+        return "rule-range"
     return ""

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from watt_chain.contract import orders
 from watt_chain.contract.access import Session, largest_remainder, refuse_if
-from watt_chain.contract.credit import agreed_per_slot, cell_weights, contracts_of
+from watt_chain.contract.credit import agreed_per_slot, cell_weights, contracts_of, deviation_wh
 from watt_chain.contract.event import EventSpec, State, Trigger
 from watt_chain.contract.kinds import EventCall
 from watt_chain.contract.objects import (
@@ -52,7 +52,7 @@ def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
             buyer, traded_u=buyer.traded_u - paid_u, charge_u=buyer.charge_u + (pair.charge_u + 1) // 2
         )
     for user in users:
-        owed_u = penalty_u(rows[user], event.lambda_u_per_wh, rules)
+        owed_u = penalty_u(rows[user], event.lambda_u_per_wh, event.spec, rules)
         paid_u, arrears_u = _take_penalty(session, user, owed_u, grid)
         row = replace(rows[user], penalty_u=paid_u, arrears_u=arrears_u)
         session.put(result_row_key(event.event, user), row)
@@ -100,17 +100,20 @@ def _pay_pair(session: Session, pair: Pair, paid_u: int, grid: bytes) -> None:
     )
 
 
-def penalty_u(row: ResultRow, lambda_u_per_wh: list[int], rules: RuleSet) -> int:
-    """What a defaulter owes the grid: floor(rate * sum of lambda_t * short_t / 10^6).
+def penalty_u(row: ResultRow, lambda_u_per_wh: list[int], spec: EventSpec, rules: RuleSet) -> int:
+    """What a defaulter owes the grid, u; 0 for everybody else.
 
-    rate = 10^6 + beta for a seller's missing energy and a buyer's excess, sigma for a buyer's under-use. 0 otherwise.
+    Excess of a buyer, missing energy of a seller: reading A floor((10^6 + beta) * sum of lambda_t * short_t / 10^6),
+    reading C sum of max(0, lambda_t - normal price) * short_t: the bill of that energy already paid the normal price.
+    Under-use of a buyer: floor(sigma * sum of lambda_t * short_t / 10^6) in both. Source: model.md 1.2, 1.5.
     """
     if row.status != "breached":
         return 0
-    under_use = row.side == "buy" and sum(row.metered_wh) < sum(row.quota_wh) + sum(row.bought_wh)
-    rate = rules.sigma_ppm if under_use else PPM + rules.beta_ppm
-    value = sum(price * short for price, short in zip(lambda_u_per_wh, row.short_wh, strict=True))
-    return rate * value // PPM
+    under_use = row.side == "buy" and sum(deviation_wh(row, slot, spec.sign) for slot in range(spec.slots)) < 0
+    recovered = spec.normal_price_u_per_wh if rules.reading == "C" and not under_use else 0
+    rate = rules.sigma_ppm if under_use else PPM + (rules.beta_ppm if rules.reading == "A" else 0)
+    prices = [max(0, price - recovered) for price in lambda_u_per_wh]
+    return rate * sum(price * short for price, short in zip(prices, row.short_wh, strict=True)) // PPM
 
 
 def _take_penalty(session: Session, user: bytes, owed_u: int, grid: bytes) -> tuple[int, int]:
