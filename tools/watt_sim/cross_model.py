@@ -4,8 +4,8 @@ The tables are those of the product (`watt_chain.cross.tables`); this module add
 areas 0 and 1 have a buyer each, area 2 has the seller, whose one offer both buyers want. Each pair of chains has an
 outbox with running numbers; the reader takes what its cursor names next. So a message may be late for ever (its cursor
 does not move), which is loss; a replay is a message the cursor has passed. Any area may halt for ever at any moment,
-the seller's deadline and the main chain's pass at any moment, and an area may be bad: its validators sign whatever helps,
-which means that any message of it reaches the other chains in any order and any number of times.
+the seller's deadline and the main chain's pass at any moment, and an area may be bad: its validators sign whatever
+helps, which means that any message of it reaches the other chains in any order and any number of times.
 
 Checked in every state: both halves of a trade end alike; the offer is effective for one trade at most; money is paid
 once, and only what was in escrow; a buyer in a good area loses nothing although other areas are bad. From every
