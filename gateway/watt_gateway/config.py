@@ -8,7 +8,8 @@
 [mqtt.area]  host, port, ca, cert, key      the broker of the stations
 [store]      path, retain_days              folder of database, registry, status and bills
 [[plugs]]    public, name, rated_w          the plugs this household owns
-[modbus]     host, port, unit, map, ...     the main meter; optional
+[modbus]     host or serial, unit, map, ... the main meter; optional
+[ble]        address, map                   the main meter over Bluetooth instead; optional
 [plan]       file                           what to offer or bid; optional
 [log]        level
 """
@@ -83,13 +84,36 @@ class PlugSection(Section, frozen=True, kw_only=True):
 
 
 class ModbusSection(Section, frozen=True, kw_only=True):
-    """`[modbus]`: a main meter behind Modbus TCP, or RTU frames over TCP (`framing = "rtu"`, as ser2net gives)."""
+    """`[modbus]`: a main meter behind Modbus TCP, RTU frames over TCP (`framing = "rtu"`, as ser2net gives), or a line.
 
-    host: str
+    `host` or `serial` (`/dev/ttyUSB0`, RTU, 8N1 at `baud`), one of them.
+    """
+
+    host: str = ""
+    serial: str = ""
+    baud: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = 9600
     port: Port = 502
     unit: Annotated[int, msgspec.Meta(ge=0, le=247)] = 1
     map: str = "sdm120"
     framing: Literal["socket", "rtu"] = "socket"
+    poll_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
+
+    def __post_init__(self) -> None:
+        if bool(self.host) == bool(self.serial):
+            raise FieldProblem("host", "give host (a network) or serial (a line), one of the two")
+
+    @property
+    def where(self) -> str:
+        """Its address, for people."""
+        return self.serial or f"{self.host}:{self.port}"
+
+
+class BleSection(Section, frozen=True, kw_only=True):
+    """`[ble]`: a main meter that shows its register over Bluetooth; its address and the map of its characteristics."""
+
+    address: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}$")]
+    map: str = "ble-energy"
+    adapter: str = ""
     poll_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
 
 
@@ -110,6 +134,7 @@ class GatewayConfig(Section, frozen=True, kw_only=True):
     clock: ClockSection = ClockSection()
     plugs: Annotated[list[PlugSection], msgspec.Meta(max_length=PLUGS_MAX)] = msgspec.field(default_factory=list)
     modbus: ModbusSection | None = None
+    ble: BleSection | None = None
     plan: PlanSection | None = None
     log: LogSection = LogSection()
 
@@ -117,6 +142,8 @@ class GatewayConfig(Section, frozen=True, kw_only=True):
         publics = [plug.public for plug in self.plugs]
         if len(set(publics)) != len(publics):
             raise FieldProblem("plugs", "the same public key stands there twice")
+        if self.modbus is not None and self.ble is not None:
+            raise FieldProblem("ble", "a household has one main meter: [modbus] or [ble]")
         names = [plug.name for plug in self.plugs]
         if len(set(names)) != len(names):
             raise FieldProblem("plugs", "two plugs have the same name")

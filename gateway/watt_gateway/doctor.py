@@ -29,7 +29,8 @@ from watt_wire import topics
 from watt_gateway.config import GatewayConfig, load_config, load_plan
 from watt_gateway.lightnode import LightNode, QueryFailed
 from watt_gateway.lines import Lines
-from watt_gateway.meters.modbus import MainMeter, MeterError, load_map
+from watt_gateway.meters.main import MeterError
+from watt_gateway.meters.source import main_meter
 from watt_gateway.mqtt import Link, LinkError
 from watt_gateway.service import open_network
 from watt_gateway.store import STORE_FILE, Store, StoreError
@@ -252,16 +253,18 @@ async def _ask_chain(config: GatewayConfig, key: crypto.PrivateKey, light: Light
 
 
 async def _main_meter(config: GatewayConfig, base: Path, findings: list[Finding]) -> None:
-    if config.modbus is None:
-        return
-    where = f"main meter {config.modbus.host}:{config.modbus.port} unit {config.modbus.unit}"
     try:
-        meter = MainMeter(config.modbus, load_map(config.modbus.map, base))
+        meter = main_meter(config, base)
+    except ConfigError as error:
+        findings.append(Finding("bad", f"main meter: {error}", "correct the map"))
+        return
+    if meter is None:
+        return
+    where = f"main meter {meter.where}"
+    try:
         register_mwh = await meter.poll(_clock(config).now_s())
         meter.close()
         findings.append(Finding("ok", f"{where}: {register_mwh} mWh"))
-    except ConfigError as error:
-        findings.append(Finding("bad", f"{where}: {error}", "correct modbus.map"))
     except MeterError as error:
         findings.append(Finding("warn", f"{where}: {error}", "check wiring, unit and port; plugs work without it"))
 

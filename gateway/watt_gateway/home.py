@@ -27,7 +27,8 @@ from watt_gateway.config import GatewayConfig, PlugSection
 from watt_gateway.follow import Follower
 from watt_gateway.lightnode import LightNode, ReceiptMessage, RefusedMessage
 from watt_gateway.lines import Lines
-from watt_gateway.meters.modbus import POLL_MS_MIN, MainMeter, MeterError, load_map
+from watt_gateway.meters.main import POLL_MS_MIN, MainMeter, MeterError
+from watt_gateway.meters.source import main_meter
 from watt_gateway.mqtt import Link, LinkError, same_endpoint
 from watt_gateway.outgoing import Outgoing
 from watt_gateway.registry import PlugEntry, Registry, RegistryError
@@ -53,9 +54,7 @@ class Home:
             key = crypto.PrivateKey.from_bytes(read_secret(household.key))
         except ValueError as error:
             raise ConfigError(f"{household.key}: {error}") from None
-        self._meter = None
-        if config.modbus is not None:
-            self._meter = MainMeter(config.modbus, load_map(config.modbus.map, base))
+        self._meter = main_meter(config, base)
         self._folder = config.store.path
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -276,8 +275,9 @@ class Home:
                 self._lines.warn("main-meter-missing", reason=str(error))
 
     def _poll_period_s(self) -> int:
-        assert self._config.modbus is not None
-        least_s = max(self._config.modbus.poll_s, -(-POLL_MS_MIN * self._clock.speed // 1000))
+        section = self._config.modbus or self._config.ble
+        assert section is not None
+        least_s = max(section.poll_s, -(-POLL_MS_MIN * self._clock.speed // 1000))
         divisors = [seconds for seconds in range(1, QUARTER_S + 1) if QUARTER_S % seconds == 0]
         return next((seconds for seconds in divisors if seconds >= least_s), least_s)
 

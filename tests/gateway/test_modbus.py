@@ -14,7 +14,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 from watt_gateway.config import ModbusSection
 from watt_gateway.meters import modbus
-from watt_gateway.meters.modbus import MainMeter, MeterError, load_map, milli_from_float32, value_of
+from watt_gateway.meters.main import MeterError
+from watt_gateway.meters.modbus import ModbusMeter, load_map, milli_from_float32, value_of
 from watt_node.config import ConfigError
 
 IMPORT, EXPORT, VOLTAGE = 0x48, 0x4A, 0x00
@@ -57,8 +58,8 @@ class Sdm120:
             await server.shutdown()
 
 
-def meter_at(port: int, unit: int = 1) -> MainMeter:
-    return MainMeter(ModbusSection(host="127.0.0.1", port=port, unit=unit), load_map("sdm120", Path(".")))
+def meter_at(port: int, unit: int = 1) -> ModbusMeter:
+    return ModbusMeter(ModbusSection(host="127.0.0.1", port=port, unit=unit), load_map("sdm120", Path(".")))
 
 
 def test_the_import_register_is_read_exactly() -> None:

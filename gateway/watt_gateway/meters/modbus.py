@@ -1,43 +1,39 @@
 """The main meter behind Modbus: the one module that imports pymodbus.
 
 What a register means comes from a map file (`maps/<name>.toml`), so another meter is a new file. A single-precision
-float on the wire becomes an integer of milli-units by its bits, never through a host float. A main meter is a
-witness beside the signed plugs, so a missing one is a counted warning and never stops a reading.
+float on the wire becomes an integer of milli-units by its bits, never through a host float. The meter is read only:
+no function but 3 and 4 is ever sent (a PZEM-004T would clear its energy at function 0x42).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from pymodbus import FramerType
-from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 from watt_node.config import ConfigError, Section, load
 
 from watt_gateway.config import ModbusSection
+from watt_gateway.meters.main import MILLI, MainMeter, MeterError
 
 TIMEOUT_S = 2
 """An SDM120 at 2400 baud answers eight registers within 0.2 s; a gateway in between may double that."""
 RETRIES = 2
 """Repeats of one request. A longer silence is a missing meter; the next poll tries again."""
-POLL_MS_MIN = 500
-"""Machine milliseconds between polls at least, whatever the protocol speed: a bus has many masters."""
-HISTORY_MAX = 64
-"""Polled registers kept for matching with checkpoints: an hour at the default of one a minute."""
-MILLI = {"kWh": 1_000_000, "Wh": 1_000, "W": 1_000, "V": 1_000, "A": 1_000}
-"""Factor from a unit of a map to our integer sub-unit (mWh, mW, mV, mA)."""
+WORDS = {"float32": 2, "uint32": 2, "uint16": 1}
 
 
 class RegisterEntry(Section, frozen=True, kw_only=True):
-    """One value of a map: its first register, how it is written there, its unit."""
+    """One value of a map: its first register, how it is written there, its unit; `divisor` 10 means tenths of it."""
 
     address: Annotated[int, msgspec.Meta(ge=0, le=65534)]
-    format: Literal["float32", "uint32"]
+    format: Literal["float32", "uint32", "uint16"]
     unit: Literal["kWh", "Wh", "W", "V", "A"]
+    divisor: Literal[1, 10, 100, 1000] = 1
 
 
 class MeterMap(Section, frozen=True, kw_only=True):
@@ -52,23 +48,20 @@ class MeterMap(Section, frozen=True, kw_only=True):
     voltage: RegisterEntry | None = None
 
 
-class MeterError(Exception):
-    """This poll gave nothing; `reason` is what to count."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+def map_path(name: str, base: Path) -> Path:
+    """The file of a map: one of ours by its name (`sdm120`), or a path relative to `base`. ConfigError if unknown."""
+    path = Path(__file__).parents[1] / "maps" / f"{name}.toml"
+    if "/" in name or name.endswith(".toml"):
+        return base / name
+    if not path.exists():
+        known = sorted(entry.stem for entry in path.parent.glob("*.toml"))
+        raise ConfigError(f"modbus.map = {name!r}: allowed is one of {', '.join(known)} or the path of a .toml file")
+    return path
 
 
 def load_map(name: str, base: Path) -> MeterMap:
-    """Read a map: a name of ours (`sdm120`) or a path relative to `base`. ConfigError when it cannot be used."""
-    path = Path(__file__).parents[1] / "maps" / f"{name}.toml"
-    if "/" in name or name.endswith(".toml"):
-        path = base / name
-    elif not path.exists():
-        known = sorted(entry.stem for entry in path.parent.glob("*.toml"))
-        raise ConfigError(f"modbus.map = {name!r}: allowed is one of {', '.join(known)} or the path of a .toml file")
-    return load(path, MeterMap)
+    """Read a Modbus map. ConfigError when it cannot be used."""
+    return load(map_path(name, base), MeterMap)
 
 
 def milli_from_float32(bits: int, factor: int) -> int:
@@ -85,69 +78,44 @@ def milli_from_float32(bits: int, factor: int) -> int:
 
 
 def value_of(entry: RegisterEntry, word_order: str, words: list[int]) -> int:
-    """The integer in sub-units that two registers hold; MeterError when they hold none."""
-    if len(words) != 2 or not all(0 <= word <= 0xFFFF for word in words):
-        raise MeterError("meter-answer", f"{len(words)} registers, expected 2")
-    high, low = words if word_order == "high-first" else reversed(words)
-    bits = high << 16 | low
-    if entry.format == "uint32":
-        return bits * MILLI[entry.unit]
-    return milli_from_float32(bits, MILLI[entry.unit])
+    """The integer in sub-units that the entry's registers hold; MeterError when they hold none."""
+    if len(words) != WORDS[entry.format] or not all(0 <= word <= 0xFFFF for word in words):
+        raise MeterError("meter-answer", f"{len(words)} registers, expected {WORDS[entry.format]}")
+    bits = 0
+    for word in words if word_order == "high-first" else reversed(words):
+        bits = bits << 16 | word
+    if entry.format == "float32":
+        return milli_from_float32(bits, MILLI[entry.unit]) // entry.divisor
+    return bits * MILLI[entry.unit] // entry.divisor
 
 
-class MainMeter:
-    """Polls the import register and remembers the last hour of it by protocol time."""
+class ModbusMeter(MainMeter):
+    """A meter on Modbus TCP, on RTU over TCP, or on a serial line."""
 
     def __init__(self, section: ModbusSection, meter_map: MeterMap) -> None:
+        super().__init__()
         self._section = section
         self._map = meter_map
-        self._client: AsyncModbusTcpClient | None = None
-        self._history: deque[tuple[int, int]] = deque(maxlen=HISTORY_MAX)
-        self.polls = 0
-        self.failures: dict[str, int] = {}
-        "Polls that gave nothing, by reason."
+        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
 
     @property
-    def last_mwh(self) -> int:
-        """The newest import register, mWh; -1 before the first."""
-        return self._history[-1][1] if self._history else -1
+    def where(self) -> str:
+        return f"{self._section.where} unit {self._section.unit}"
 
-    async def poll(self, now_s: int) -> int:
-        """Read the import register and date it `now_s` (protocol time); MeterError when it cannot be had.
-
-        Bounded: TIMEOUT_S for the connection and (RETRIES + 1) * TIMEOUT_S for the answer.
-        """
-        self.polls += 1
-        try:
-            import_mwh = await self.read(self._map.import_energy)
-            if self._history and import_mwh < self._history[-1][1]:
-                # The register of a meter never falls: another meter, or a reset. Start again from here.
-                self._history.clear()
-                raise MeterError("meter-register-fell", f"to {import_mwh} mWh")
-        except MeterError as error:
-            self.failures[error.reason] = self.failures.get(error.reason, 0) + 1
-            raise
-        self._history.append((now_s, import_mwh))
-        return import_mwh
+    async def read_import(self) -> int:
+        """Bounded: TIMEOUT_S for the connection and (RETRIES + 1) * TIMEOUT_S for the answer."""
+        return await self.read(self._map.import_energy)
 
     async def read(self, entry: RegisterEntry) -> int:
         """One value of the map in its sub-unit, now."""
         client = self._client
         if client is None:
-            framer = FramerType.RTU if self._section.framing == "rtu" else FramerType.SOCKET
-            client = self._client = AsyncModbusTcpClient(
-                self._section.host,
-                port=self._section.port,
-                framer=framer,
-                timeout=TIMEOUT_S,
-                retries=RETRIES,
-                reconnect_delay=0,  # we reconnect at the next poll; a second timer would not be bounded by us
-            )
+            client = self._client = _client_of(self._section)
         try:
             if not client.connected and not await client.connect():
-                raise MeterError("meter-missing", f"{self._section.host}:{self._section.port}")
+                raise MeterError("meter-missing", self._section.where)
             read = client.read_input_registers if self._map.function == 4 else client.read_holding_registers
-            answer = await read(entry.address, count=2, device_id=self._section.unit)
+            answer = await read(entry.address, count=WORDS[entry.format], device_id=self._section.unit)
         except (ModbusException, OSError, TimeoutError, asyncio.CancelledError) as error:
             self.close()
             if isinstance(error, asyncio.CancelledError):
@@ -157,15 +125,24 @@ class MainMeter:
             raise MeterError("meter-exception", str(answer))
         return value_of(entry, self._map.word_order, list(answer.registers))
 
-    def at(self, time_s: int, tolerance_s: int) -> int:
-        """The register polled nearest to `time_s`, mWh; -1 when none lies within `tolerance_s`."""
-        near = min(self._history, key=lambda entry: (abs(entry[0] - time_s), entry[0]), default=None)
-        if near is None or abs(near[0] - time_s) > tolerance_s:
-            return -1
-        return near[1]
-
     def close(self) -> None:
-        """Drop the connection; the next poll opens another."""
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def _client_of(section: ModbusSection) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
+    # reconnect_delay 0: we reconnect at the next poll; a second timer would not be bounded by us.
+    if section.serial:
+        return AsyncModbusSerialClient(
+            section.serial,
+            framer=FramerType.RTU,
+            baudrate=section.baud,
+            timeout=TIMEOUT_S,
+            retries=RETRIES,
+            reconnect_delay=0,
+        )
+    framer = FramerType.RTU if section.framing == "rtu" else FramerType.SOCKET
+    return AsyncModbusTcpClient(
+        section.host, port=section.port, framer=framer, timeout=TIMEOUT_S, retries=RETRIES, reconnect_delay=0
+    )
