@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= demo-run
 DEMO_ARGS ?=
+SEEDS ?= 0..1000
+REPLICAS ?= 4
 WASM := tools/micropython/node_modules/.stamp
 
 .PHONY: help demo test check device sim model fuzz bench rows fmt lock clean install
@@ -42,6 +44,7 @@ demo: install ## one evening peak, end to end, on real parts (about two minutes)
 
 test: install ## everything that needs no hardware
 	@tools/need-mosquitto.sh
+	@tools/need-dbus.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.stamp .venv-stubs/.stamp ## formatting, lint, types, layers, house rules
@@ -59,11 +62,8 @@ device: install ## the portable tests on both MicroPython interpreters, with a d
 	$(BIN)/python tools/micropython/run_device.py --interpreter wasm
 	$(BIN)/python tools/micropython/run_device.py --compile
 
-sim: $(VENV)/.stamp ## consensus under seeded faults, in memory: 31,000 worlds (up to 20 minutes)
-	$(BIN)/wattpact sim run --seeds 0..10000 --replicas 4 --jobs 2 --rare
-	$(BIN)/wattpact sim run --seeds 0..1000 --replicas 7 --jobs 2
-	$(BIN)/wattpact sim twins --scenarios 0..20000 --jobs 2
-	$(BIN)/wattpact sim control --seeds 0..50
+sim: $(VENV)/.stamp ## consensus under seeded faults, in memory
+	$(BIN)/wattpact sim run --seeds $(SEEDS) --replicas $(REPLICAS) --jobs 2
 
 model: $(VENV)/.stamp ## every state of the view change at small scope, and every fault in it found
 	$(BIN)/wattpact sim model

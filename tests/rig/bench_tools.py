@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,12 @@ def need(interpreter: str) -> None:
     )
     if missing and not os.environ.get("CI"):
         pytest.skip(f"{interpreter} is not installed: make device installs it")
+
+
+def need_dbus() -> None:
+    """Skip when there is no dbus-daemon; with CI set nothing is skipped."""
+    if shutil.which("dbus-daemon") is None and not os.environ.get("CI"):
+        pytest.skip("dbus-daemon is not installed: tools/need-dbus.sh")
 
 
 def watts(number: int) -> list[int]:

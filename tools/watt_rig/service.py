@@ -40,9 +40,9 @@ from watt_node.log import Log
 from watt_rig import engine as engines
 from watt_rig.link import Link, tls_context
 from watt_rig.load import Load, LoadError, read_profile
+from watt_rig.meters import FakeModbusMeter, MeterPortError
 from watt_rig.plughost import TICK_S, HostError, PlugHost
 from watt_rig.resident import Home, Resident
-from watt_rig.sdm120 import FakeSdm120, MeterPortError
 
 PLUGS_MAX = 200
 "Plugs of one file: one thread serves 30 plugs at 240-fold speed with a third of a core."
@@ -107,7 +107,7 @@ class Bench:
         self.hosts = [self._host(plug) for plug in self._config.plugs]
         self._residents: list[tuple[Resident, Link]] = []
         self._links: list[Link] = []
-        self._meters: list[FakeSdm120] = []
+        self._meters: list[FakeModbusMeter] = []
 
     def start(self) -> None:
         """Start interpreters, connections and meters."""
@@ -117,7 +117,7 @@ class Bench:
         self._start_residents()
         for plug in self._config.plugs:
             if plug.sdm120_port is not None:
-                meter = FakeSdm120(plug.sdm120_port, self._meter_reading(plug.gateway))
+                meter = FakeModbusMeter("sdm120", self._meter_reading(plug.gateway), plug.sdm120_port)
                 meter.start()
                 self._meters.append(meter)
 
