@@ -68,10 +68,30 @@ class Authority:
         if certificate_path.exists() and key_path.exists():
             return certificate_path, key_path
         key = ec.generate_private_key(ec.SECP256R1())
+        certificate_path.write_bytes(self._certify(name, key.public_key()).public_bytes(serialization.Encoding.PEM))
+        write_private(key_path, _key_pem(key))
+        return certificate_path, key_path
+
+    def certify(self, name: str, public: bytes) -> bytes:
+        """Return a certificate (DER) for somebody else's key, X || Y: a plug makes its own and never shows it.
+
+        Raises ValueError for a name that could be mistaken for a topic or a path, and for a point off the curve.
+        """
+        if not NAME.match(name):
+            raise ValueError(f"certificate name {name!r} is not of the form [a-z0-9-]{{1,32}}")
+        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + public)
+        return self._certify(name, point).public_bytes(serialization.Encoding.DER)
+
+    @property
+    def ca_der(self) -> bytes:
+        """The authority's own certificate, DER."""
+        return self._certificate.public_bytes(serialization.Encoding.DER)
+
+    def _certify(self, name: str, public: ec.EllipticCurvePublicKey) -> x509.Certificate:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [x509.DNSName("localhost"), x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        certificate = (
-            _builder(subject, self._certificate.subject, key.public_key(), LEAF_DAYS)
+        return (
+            _builder(subject, self._certificate.subject, public, LEAF_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(_usage(sign_certificates=False), critical=True)
@@ -82,9 +102,6 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        write_private(key_path, _key_pem(key))
-        certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return certificate_path, key_path
 
 
 def _builder(

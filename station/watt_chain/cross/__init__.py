@@ -1,1 +1,0 @@
-"""Trades across areas: the life of a trade on each of its chains, as tables (CONTRACT.md, trades across areas)."""
