@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from conftest import PlugUnderTest
+from bench_plug import PlugUnderTest
 from watt_tools import plug_flash
 from watt_tools.plug_link import Cable, LinkError
 from watt_wire.fields import HASH_SIZE
