@@ -96,8 +96,17 @@ class Pool:
         """Let a transaction wait; "" or the reason why not (counted in `refused`)."""
         reason = self.refusal(tx, next_nonce)
         if reason:
-            self.refused[reason] = self.refused.get(reason, 0) + 1
-            return reason
+            return self.refuse(reason)
+        self.insert(tx, arrival_ms, next_nonce)
+        return ""
+
+    def refuse(self, reason: str) -> str:
+        """Count a refusal and return it."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        return reason
+
+    def insert(self, tx: DecodedTransaction, arrival_ms: int, next_nonce: int) -> None:
+        """Let a transaction wait that `refusal` has just let pass."""
         self._order += 1
         entry = _Entry(tx, arrival_ms, self._order)
         self._by_txid[tx.txid] = entry
@@ -106,7 +115,6 @@ class Pool:
         self._bytes += len(tx.raw)
         if tx.nonce == next_nonce and (self._ready_ms is None or arrival_ms < self._ready_ms):
             self._ready_ms = arrival_ms
-        return ""
 
     def forget(self, txid: bytes) -> None:
         """Drop one transaction, whether or not it waits here."""

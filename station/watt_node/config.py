@@ -66,7 +66,10 @@ class NetworkSection(Section, frozen=True, kw_only=True):
 
 
 class NodeSection(Section, frozen=True, kw_only=True):
-    """`[node]`: which validator this is. `key` is the file of the validator key, `data` the folder it writes to."""
+    """`[node]`: which validator this is. `key` is the file of the validator key, `data` the folder it writes to.
+
+    `transactions_max` is the most this node puts into a block as leader.
+    """
 
     chain: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     index: Annotated[int, msgspec.Meta(ge=0, le=99)]
@@ -74,6 +77,7 @@ class NodeSection(Section, frozen=True, kw_only=True):
     data: Path
     batch_ms: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=600_000)] = 4_000
+    transactions_max: Annotated[int, msgspec.Meta(ge=1, le=5000)] = 500
 
 
 class TlsSection(Section, frozen=True, kw_only=True):

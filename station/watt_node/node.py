@@ -21,14 +21,15 @@ from watt_chain.crypto import PrivateKey
 from watt_chain.genesis import Genesis, Validator, faults_tolerated, open_genesis, quorum
 from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
 from watt_chain.pbft import Output, Replica, ReplicaConfig
+from watt_chain.pbft.messages import GOSSIP, kind_of
 from watt_chain.transaction import (
     DecodedTransaction,
     VerifiedTransactions,
     decode_transaction,
-    is_signed,
     make_transaction,
 )
 
+from watt_node.arrivals import Arrivals
 from watt_node.channel import PROTOCOL, Hello
 from watt_node.clock import ProtocolClock, machine_ms, monotonic_ms
 from watt_node.config import (
@@ -45,7 +46,7 @@ from watt_node.names import chain_name, node_name
 from watt_node.peers import Peers
 from watt_node.service import Fatal
 from watt_node.store import BlockLog, StoreError, VoteLog
-from watt_node.verify import Busy, VerifyPool
+from watt_node.verify import VerifyPool
 
 T = TypeVar("T")
 
@@ -115,6 +116,7 @@ class Node:
         self._own: dict[int, tuple[bytes, int]] = {}
         self._time = _ProtocolTime(clock)
         self._failed: Exception | None = None
+        self.arrivals = Arrivals(self.ledger, self.pool_of_threads, self._hand_in, self._count)
         self.counters: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
         "Transactions in blocks since the start, by the contract's code; the codes are a fixed list."
@@ -154,6 +156,7 @@ class Node:
         await self.peers.stop()
         if self._timer is not None:
             self._timer.cancel()
+        await self.arrivals.stop()
         self.pool_of_threads.close()
         self._replica = None
         for log in (self._blocks, self._votes):
@@ -182,25 +185,14 @@ class Node:
         "" when taken; "duplicate" when it waits already, "final" when it is in a block, "busy" when there is too much
         to verify; any other reason means that it cannot be taken as it is.
         """
-        try:
-            decoded = decode_transaction(tx)
-        except DecodeError:
-            return self._count("undecodable")
-        reason = self._objection(decoded)
-        if reason:
-            return self._count(reason)
-        if decoded.digest not in self.verified:
-            try:
-                good = await self.pool_of_threads.run(lambda: is_signed(decoded, self.network))
-            except Busy:
-                return self._count("busy")
-            if not good:
-                return self._count("signature")
-            self.verified.add(decoded.digest)
-            reason = self._objection(decoded)  # blocks became final in the meantime
-            if reason:
-                return self._count(reason)
-        return self._hand_in(decoded, shared)
+        if self._replica is None:
+            return self._count("starting")
+        return await self.arrivals.take(tx, shared)
+
+    async def deliver(self, txs: Sequence[bytes]) -> None:
+        """Transactions that every validator hears by itself, and nobody waits for an answer to."""
+        if self._replica is not None:
+            await self.arrivals.take_all(txs, shared=True)
 
     async def submit_own(self, kind: str, fields: object) -> str:
         """Sign `kind` with the validator key at the next free nonce and submit it; "" or the reason.
@@ -222,24 +214,9 @@ class Node:
         """Transactions of the validator key that are not in a block yet."""
         return len(self._own)
 
-    def _objection(self, tx: DecodedTransaction) -> str:
-        """Reasons that need no signature check."""
-        if tx.chain != self.chain:
-            return "chain"
-        if self._replica is None:
-            return "starting"
-        if self.ledger.find_receipt(tx.txid) is not None:
-            return "final"
-        next_nonce = self.ledger.next_nonce(tx.signer)
-        if next_nonce < 0:
-            return "signer-unknown"
-        return "nonce-used" if tx.nonce < next_nonce else ""
-
-    def _hand_in(self, tx: DecodedTransaction, shared: bool = False) -> str:
-        reason = self._step(lambda replica, now_ms: replica.submit(tx.raw, now_ms, verified=True, shared=shared))
-        if reason is None:
-            return "stopping"
-        return self._count(reason) if reason else ""
+    def _hand_in(self, txs: Sequence[DecodedTransaction], shared: bool = False) -> list[str]:
+        reasons = self._step(lambda replica, now_ms: replica.submit_all(txs, now_ms, shared))
+        return ["stopping"] * len(txs) if reasons is None else reasons
 
     def _retry_own(self) -> None:
         """Hand in again what is not final after OWN_RETRY_S; forget what is."""
@@ -253,7 +230,7 @@ class Node:
                 del self._own[nonce]
             elif now - handed_ms > OWN_RETRY_S * 1000:
                 self._own[nonce] = (tx, now)
-                self._hand_in(decode_transaction(tx))
+                self._hand_in([decode_transaction(tx)])
 
     def _count(self, reason: str) -> str:
         self.counters[reason] = self.counters.get(reason, 0) + 1
@@ -333,13 +310,23 @@ class Node:
     # --- the replica
 
     def receive(self, sender: int, frame: bytes) -> None:
-        """A consensus frame of validator `sender`."""
+        """A consensus frame of validator `sender`; transactions are verified before the replica sees them."""
+        if kind_of(frame) == GOSSIP:
+            self.arrivals.take_gossip(sender, self.ledger.publics[sender], frame)
+            return
         self._step(lambda replica, now_ms: replica.receive(sender, frame, now_ms))
 
     def _make_replica(self, records: list[bytes]) -> Replica:
         node = self._settings.node
         try:
-            config = ReplicaConfig(self.index, self.key, self._time, batch_ms=node.batch_ms, timeout_ms=node.timeout_ms)
+            config = ReplicaConfig(
+                self.index,
+                self.key,
+                self._time,
+                batch_ms=node.batch_ms,
+                transactions_max=node.transactions_max,
+                timeout_ms=node.timeout_ms,
+            )
             replica = Replica(config, self.ledger)
             replica.restore(records, monotonic_ms())
         except (ValueError, DecodeError) as error:

@@ -1,11 +1,12 @@
 """The server of a node and its links to the other validators of its chain.
 
-One listening port serves four purposes, named in the Hello of the connection:
+One listening port serves five purposes, named in the Hello of the connection:
 
     consensus   replica frames both ways; only the other validators of the chain; the higher index dials the lower
     follow      request [from_height] -> CertifiedBlocks from there on, for ever, a HEAD frame as heartbeat
     messages    request [target_chain, from_sequence] -> Inbox batches from there on, for ever, same heartbeat
     submit      each SUBMIT frame (a transaction) is answered by one ANSWER frame ("" or the reason)
+    deliver     SUBMIT frames that the sender gives to every validator of the chain; no answer: the receipt is one
 
 An Inbox batch is the encoding of [header, certificate, size, [[index, OutMessage, path], ...]]: all messages of one
 block for the target, with their proofs under the block's outbox_root. The client side is `remote.py`.
@@ -16,7 +17,7 @@ import contextlib
 import random
 import ssl
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +53,10 @@ CONNECTIONS_PER_NAME = 8
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 3.0
 """Bounds of the pause between two dials of a peer: a restarted validator is back in the quorum within seconds."""
+DELIVERY_RUN = 128
+"""Transactions taken from a delivering connection at a time: two jobs for the verification threads."""
+DELIVERY_FRAME = 64 * 1024
+"""As for households by MQTT: the largest transaction of one has under 2 KiB."""
 FRAMES_PER_TURN = 16
 """Frames of one peer handled before others get a turn."""
 
@@ -66,6 +71,9 @@ class Served(Protocol):
 
     async def submit(self, tx: bytes) -> str:
         """Take a transaction: "" or the reason."""
+
+    async def deliver(self, txs: Sequence[bytes]) -> None:
+        """Take transactions that every validator hears; returns when there is room for more of this source."""
 
     def height(self) -> int:
         """Height of the last final block."""
@@ -309,12 +317,28 @@ class Peers:
                     raise ChannelError("unexpected-frame")
                 await channel.send(Kind.ANSWER, (await self._served.submit(tx)).encode())
                 await asyncio.sleep(0)  # a flood that is refused at once must not keep the others waiting
+        elif theirs.purpose == "deliver":
+            await self._serve_delivery(channel)
         elif theirs.purpose == "follow":
             (height,) = await _request(channel, Kind.FOLLOW, 1)
             await self._serve_blocks(channel, height)
         else:
             target, sequence = await _request(channel, Kind.MESSAGES, 2)
             await self._serve_messages(channel, target, sequence)
+
+    async def _serve_delivery(self, channel: Channel) -> None:
+        """One run is verified while the next is read: no more waits of one source."""
+        runs: deque[asyncio.Future[None]] = deque()
+        try:
+            while True:
+                frames = await channel.read_some(DELIVERY_RUN, DELIVERY_FRAME)
+                if any(kind != Kind.SUBMIT for kind, _ in frames):
+                    raise ChannelError("unexpected-frame")
+                runs.append(asyncio.ensure_future(self._served.deliver([tx for _, tx in frames])))
+                if len(runs) > 1:
+                    await runs.popleft()
+        finally:
+            await asyncio.gather(*runs)
 
     async def _serve_blocks(self, channel: Channel, height: int) -> None:
         while True:

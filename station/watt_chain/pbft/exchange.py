@@ -14,7 +14,7 @@ from watt_chain.pbft.desk import Desk, Throttle
 from watt_chain.pbft.messages import GOSSIP_BYTES_MAX, GOSSIP_TRANSACTIONS_MAX, Bodies, Fetch, Gossip
 from watt_chain.pbft.round import Proposal, Round
 from watt_chain.pool import Pool
-from watt_chain.transaction import decode_transaction, is_signed
+from watt_chain.transaction import DecodedTransaction, decode_transaction, is_signed
 
 
 class Exchange:
@@ -32,29 +32,33 @@ class Exchange:
 
     def take(self, tx: bytes, verified: bool, shared: bool) -> str:
         """Let a transaction wait for a block; "" or the reason why not. Cheap reasons come before the signature."""
-        desk = self._desk
         try:
             decoded = decode_transaction(tx)
         except DecodeError:
             return "tx-form"
-        if decoded.chain != desk.app.chain:
+        return self.take_decoded(decoded, verified, shared)
+
+    def take_decoded(self, tx: DecodedTransaction, verified: bool, shared: bool) -> str:
+        """As `take`, for one taken apart before."""
+        desk, known = self._desk, self._desk.app.verified
+        if tx.chain != desk.app.chain:
             return "tx-chain"
-        next_nonce = desk.app.next_nonce(decoded.signer)
-        reason = self.pool.refusal(decoded, next_nonce)
+        next_nonce = desk.app.next_nonce(tx.signer)
+        reason = self.pool.refusal(tx, next_nonce)
         if reason:
-            # `add` refuses and counts; no signature was checked for it.
-            return self.pool.add(decoded, desk.now_ms, next_nonce)
+            return self.pool.refuse(reason)
         if verified:
-            desk.app.verified.add(decoded.digest)
-        elif decoded.digest not in desk.app.verified:
-            if not is_signed(decoded, desk.app.network, desk.config.verify):
+            known.add(tx.digest)
+        elif tx.digest not in known:
+            if not is_signed(tx, desk.app.network, desk.config.verify):
                 return "tx-signature"
-            desk.app.verified.add(decoded.digest)
+            known.add(tx.digest)
         if not shared:
-            self._fresh.append(tx)
+            self._fresh.append(tx.raw)
             if self.due_ms is None:
                 self.due_ms = desk.now_ms + GOSSIP_DELAY_MS
-        return self.pool.add(decoded, desk.now_ms, next_nonce)
+        self.pool.insert(tx, desk.now_ms, next_nonce)
+        return ""
 
     def flush(self) -> None:
         """Send the fresh transactions to everybody, in frames of bounded size."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from watt_chain import codec
+from watt_chain import codec, crypto
 from watt_chain.block import BLOCK_TRANSACTIONS_MAX, COMMIT, PREPARE, VoteSignature, vote_bytes
 from watt_chain.codec import U16, U32, U63, DecodeError, Hash32, Signature64, Structure
 from watt_chain.genesis import VALIDATORS_MAX
@@ -24,6 +24,9 @@ SYNC_BLOCKS_MAX = 64
 """Blocks of one answer to a laggard: the receiver applies them in one step and must stay responsive."""
 SYNC_BYTES_MAX = 1536 * 1024
 """Where an answer stops growing; one more block of at most 2 MiB still fits the frame."""
+
+_BODY_HEAD = {b"\xc4": 3, b"\xc5": 4, b"\xc6": 6}
+"""Where a frame's body begins, by the second byte of the frame (msgpack: bin 8, 16, 32)."""
 
 Digests = Annotated[list[Hash32], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
 
@@ -115,7 +118,10 @@ class Bodies(Structure, frozen=True, tag="bodies"):
     transactions: Annotated[list[bytes], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
 
 
-class Gossip(Structure, frozen=True, tag="gossip"):
+GOSSIP = "gossip"
+
+
+class Gossip(Structure, frozen=True, tag=GOSSIP):
     """Transactions that were handed to me and that you may not have."""
 
     chain: U16
@@ -179,6 +185,29 @@ def open_frame(data: bytes, chain: int, sender: int) -> tuple[Frame, Message]:
     if message.sender != sender:
         raise DecodeError("wrong-sender")
     return frame, message
+
+
+def kind_of(data: bytes) -> str:
+    """The name of a frame's message, read from its first bytes; "" when there is none. Proves nothing."""
+    start = _BODY_HEAD.get(data[1:2], 0)
+    if data[:1] != b"\x92" or not start:
+        return ""
+    length = data[start + 1 : start + 2]
+    if not length or not 0xA0 <= length[0] <= 0xBF:
+        return ""
+    return data[start + 2 : start + 2 + (length[0] & 0x1F)].decode("ascii", "replace")
+
+
+def open_gossip(
+    data: bytes, chain: int, sender: int, network: bytes, public: bytes, verify: Verify = crypto.verify
+) -> list[bytes]:
+    """The transactions of a genuine gossip frame. Raises DecodeError with a reason in kebab-case."""
+    frame, message = open_frame(data, chain, sender)
+    if not isinstance(message, Gossip):
+        raise DecodeError("message-form")
+    if not is_genuine(frame, message, network, public, verify):
+        raise DecodeError("frame-signature")
+    return message.transactions
 
 
 def is_genuine(frame: Frame, message: Message, network: bytes, public: bytes, verify: Verify) -> bool:
