@@ -365,9 +365,9 @@ _EXECUTION = (
         (_LEDGER, "Ledger._admit", "self.verified.add(tx.digest)", "self.verified.add(tx.txid)"),
         (
             "watt_chain.pbft.exchange",
-            "Exchange.take",
-            '"tx-signature"\n        desk.app.verified.add(decoded.digest)',
-            '"tx-signature"\n        desk.app.verified.add(decoded.txid)',
+            "Exchange.take_decoded",
+            '"tx-signature"\n        known.add(tx.digest)',
+            '"tx-signature"\n        known.add(tx.txid)',
         ),
     ),
     _bug("transaction-of-another-chain", "3.2", (_LEDGER, "Ledger._admit", "tx.chain != self.chain", "False")),

@@ -1,9 +1,9 @@
-"""`wattpact bench chain`: what a transaction costs in consensus and contract, against the limit of the same run.
+"""`wattpact bench chain --inside COUNT`: the cost of a transaction in consensus and contract.
 
 Real replicas with the real ledger, the real area contract and real P-256 signatures exchange real bytes in one process:
 no sockets, no TLS, no disk. Every replica verifies every transaction itself. The limit is this processor's own
 rate of P-256 verifications, measured in the same run: one verification per transaction and node is the least that
-"every node verifies all" can cost. The same run with real processes, TLS and fsync is not built yet.
+"every node verifies all" can cost. For profiling the cores; `bench_chain.py` measures real stations.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from watt_tools import plug_cli, sim_cli
+from watt_tools import bench_cli, plug_cli, sim_cli
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -199,18 +199,7 @@ def _add_reading(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     bench = commands.add_parser("bench", help="figures, as ratios to a limit of the same run")
     actions = bench.add_subparsers(metavar="WHAT", required=True)
-    chain = actions.add_parser("chain", help="consensus and contract cores, per transaction and node")
-    chain.add_argument("--replicas", type=int, choices=(4, 7, 10), default=4)
-    chain.add_argument("--transactions", type=int, default=4000)
-    chain.add_argument("--batch", type=int, default=500, help="most transactions of a block (default 500)")
-    chain.add_argument("--json", action="store_true")
-
-    def run(chosen: argparse.Namespace) -> int:
-        from watt_tools import bench as module
-
-        return module.main(chosen.replicas, chosen.transactions, chosen.batch, as_json=chosen.json)
-
-    chain.set_defaults(handler=run)
+    bench_cli.add(actions)
 
 
 if __name__ == "__main__":

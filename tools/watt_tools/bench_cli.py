@@ -1,0 +1,42 @@
+"""The words of `wattpact bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+Commands = argparse._SubParsersAction  # the only name argparse has for it
+
+
+def add(actions: Commands[argparse.ArgumentParser]) -> None:
+    """Add `bench chain`."""
+    chain = actions.add_parser("chain", help="an area of real stations under load, against the limit of the same run")
+    chain.add_argument("--nodes", type=_counts, default=[4], metavar="N,N", help="stations, such as 4,7,10 (default 4)")
+    chain.add_argument("--seconds", type=float, default=15.0, help="length of each of the two phases (default 15)")
+    chain.add_argument("--block", type=int, default=500, help="most transactions of a block (default 500)")
+    chain.add_argument("--dir", type=Path, help="where the stations live (default: a temporary folder)")
+    chain.add_argument("--inside", type=int, metavar="COUNT", help="cores only, COUNT transactions in this process")
+    chain.add_argument("--json", action="store_true")
+    chain.set_defaults(handler=_run)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    if chosen.inside:
+        from watt_tools import bench
+
+        return bench.main(chosen.nodes[0], chosen.inside, chosen.block, as_json=chosen.json)
+    from watt_tools import bench_chain
+
+    plans = [bench_chain.Plan(nodes, chosen.seconds, chosen.block) for nodes in chosen.nodes]
+    return bench_chain.main(plans, chosen.dir, as_json=chosen.json)
+
+
+def _counts(text: str) -> list[int]:
+    """Numbers of stations, each 1 to 16."""
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers separated by commas, such as 4,7,10") from None
+    if not all(1 <= count <= 16 for count in counts):
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed is 1..16 stations")
+    return counts
