@@ -116,7 +116,7 @@ class Arrivals:
     async def _answer(self, chosen: list[_Waiting], shared: bool) -> None:
         try:
             reasons = await self._admit([tx for tx, _, _ in chosen], shared)
-        except BaseException as error:
+        except BaseException as error:  # whoever waits must hear of it, also when we are stopped
             for _, _, future in chosen:
                 if not future.done():
                     future.cancel() if isinstance(error, asyncio.CancelledError) else future.set_exception(error)
