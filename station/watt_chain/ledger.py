@@ -60,6 +60,8 @@ class BlockContext:
     time_s: int
     proposer: int
     validators: tuple[Validator, ...]
+    view: int = 0
+    "In which the block was first proposed: above 0, the leaders of the views below were skipped."
 
 
 class Contract(Protocol):
@@ -85,6 +87,12 @@ class Contract(Protocol):
 
     def inbox_cursor(self, state: StateReader) -> int:
         """Sequence number of the last message consumed from the other side."""
+
+    def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
+        """Indexes of the validators in the order in which they lead the views of the height after the final `state`.
+
+        Of `context` only network, chain, height and validators are set; the order must follow from them and the state.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +163,6 @@ class Ledger:
         self.network = network_of(genesis)
         self.validators = genesis.validators(chain)
         self.publics = tuple(validator.public for validator in self.validators)
-        self.schedule = Schedule(len(self.validators))
         self.verified = VerifiedTransactions() if verified is None else verified
         self.contract = contract
         self._verify = verify
@@ -167,6 +174,7 @@ class Ledger:
         assert not state.messages(), "genesis sends nothing"
         self._tree.merge(state.overlay)
         self.head = Head(0, self.network, None, genesis.protocol_start_s)
+        self._schedule: Schedule | None = None
         self._executed: dict[bytes, _Executed] = {}
         self._blocks: dict[int, bytes] = {}
         self._recent: dict[int, _Recent] = {}
@@ -181,7 +189,7 @@ class Ledger:
         Transactions that may not (nonce, signature, chain, form) are left out; the caller forgets them. The
         block may be empty: then there is nothing to propose. `time_s` is raised to the previous block's time.
         """
-        context = self._context(max(time_s, self.head.time_s), proposer)
+        context = self._context(max(time_s, self.head.time_s), proposer, view)
         state = State(self._tree, self.chain)
         self.contract.begin(state, context)
         kept: list[DecodedTransaction] = []
@@ -215,7 +223,7 @@ class Ledger:
         reason = self._check_place(header) or self._check_transactions(header, block)
         if reason:
             return reason
-        context = self._context(header.time_s, header.proposer)
+        context = self._context(header.time_s, header.proposer, header.view)
         state = State(self._tree, self.chain)
         self.contract.begin(state, context)
         decoded: list[DecodedTransaction] = []
@@ -263,6 +271,15 @@ class Ledger:
     def replay(self, certified: bytes) -> AppliedBlock:
         """Apply a block of our own log at start; everything is checked as if it came from a peer."""
         return self.apply(certified)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Who leads the views of the height after the head; from the final state alone (CONSENSUS.md 6.1)."""
+        height = self.head.height + 1
+        if self._schedule is None or self._schedule.height != height:
+            context = self._context(self.head.time_s, 0, 0)
+            self._schedule = Schedule(height, self.contract.order(self.state, context))
+        return self._schedule
 
     # Questions --------------------------------------------------------------------------------------------
 
@@ -314,8 +331,8 @@ class Ledger:
 
     # Inside -----------------------------------------------------------------------------------------------
 
-    def _context(self, time_s: int, proposer: int) -> BlockContext:
-        return BlockContext(self.network, self.chain, self.head.height + 1, time_s, proposer, self.validators)
+    def _context(self, time_s: int, proposer: int, view: int) -> BlockContext:
+        return BlockContext(self.network, self.chain, self.head.height + 1, time_s, proposer, self.validators, view)
 
     def _check_place(self, header: Header) -> str:
         """The header's fields that do not depend on execution."""

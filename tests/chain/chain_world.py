@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from watt_chain import block as blocks
 from watt_chain import codec, crypto
 from watt_chain.block import Block, Certificate, CertifiedBlock, VoteSignature
+from watt_chain.election import rotation
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, network_of, quorum
 from watt_chain.ledger import BlockContext, Ledger
 from watt_chain.pbft import Replica, ReplicaConfig
@@ -76,6 +77,9 @@ class CountingContract:
 
     def inbox_cursor(self, state: StateReader) -> int:
         return 0
+
+    def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
+        return rotation(context.height, len(context.validators))
 
 
 def make_genesis(publics: list[bytes], office: bytes | None = None) -> Genesis:

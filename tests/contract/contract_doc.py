@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 
 import msgspec
+from watt_chain import election
 from watt_chain.contract import access, event, kinds, market, objects, orders, rules
 from watt_chain.contract import main as main_chain
 
@@ -27,6 +28,9 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "open": ("both", objects.OpenEvents, "events that are not over"),
     "user/<id8>": ("area", objects.User, "metering point"),
     "plug/<id8>": ("area", objects.Plug, "plug and its last checkpoint"),
+    "election": ("both", election.Election, "seed and order of the running term"),
+    "candidate/<id8>": ("both", election.Candidate, "a validator's ticket, faults and shares of coming seeds"),
+    "evidence/<id8>/<height>/<view>/<phase>": ("both", objects.Conviction, "proven equivocation"),
     "inbox": ("area", objects.InboxCursor, "last consumed message of the main chain"),
     "supply": ("area", objects.Supply, "money in and out"),
     "pool": ("area", objects.Pool, "points held by the grid"),
@@ -61,6 +65,10 @@ PARTS: tuple[type[msgspec.Struct], ...] = (
     objects.AreaReport,
     kinds.EnrolPlug,
     kinds.InboxEntry,
+    election.Eligible,
+    election.Entrant,
+    election.Demotion,
+    election.Pledge,
 )
 "Structures inside others."
 

@@ -7,6 +7,7 @@ in the simulator forges one except on purpose, and it is as sensitive to a wrong
 from hashlib import blake2b, sha256
 
 from watt_chain import codec, crypto
+from watt_chain.election import draw
 from watt_chain.genesis import AreaGenesis, Genesis, Validator
 from watt_chain.ledger import BlockContext
 from watt_chain.pbft.config import Signer
@@ -92,6 +93,12 @@ class TallyContract:
     def inbox_cursor(self, state: StateReader) -> int:
         """Nothing is received."""
         return 0
+
+    def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
+        """An order that follows from the final state: who leads is not known before the block is."""
+        weights = [1 + index for index in range(len(context.validators))]
+        seed = sha256(state.get(b"total") or b"").digest()
+        return tuple(draw(seed, context.height, weights))
 
 
 def found_network(keys: list[Signer], offices: list[Signer], rules: list[bytes]) -> Genesis:

@@ -4,6 +4,7 @@ It shares no code with watt_chain: a bug planted there, or made there, is not in
 msgpack are used, and everything is recomputed from the bytes in the plainest way.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
@@ -98,7 +99,7 @@ class Reference:
         expected = [1, 1, height, self._previous, (height - 1) // TERM_HEIGHTS]
         if header[:5] != expected:
             return f"the header's place {header[:5]} is not {expected}"
-        if header[7] != (height + header[5]) % n:
+        if header[7] != self._leaders(height, n)[header[5] % n]:
             return f"validator {header[7]} may not propose in view {header[5]}"
         if header[6] < self.time_s:
             return "time runs backwards"
@@ -107,6 +108,19 @@ class Reference:
         self.height, self.time_s = height, header[6]
         self._previous = hash_of(self._network, header_bytes)
         return self._execute(header, transactions)
+
+    def _leaders(self, height: int, n: int) -> list[int]:
+        """Who leads the views of a height: drawn with weights 1 ... n by the tally so far; without a tally in turn."""
+        if self._users is None:
+            return [(height + view) % n for view in range(n)]
+        seed = sha256(self._state[b"total"]).digest()
+        chances = [index for index in range(n) for _ in range(index + 1)]
+        found: list[int] = []
+        while chances:
+            step = b"wattpact/1/draw\x00" + seed + struct.pack(">QH", height, len(found))
+            found.append(chances[int(sha256(step).hexdigest(), 16) % len(chances)])
+            chances = [index for index in chances if index != found[-1]]
+        return found
 
     def _execute(self, header: list[Any], transactions: list[bytes]) -> str:
         """Signatures, nonces and, for the tally contract, the state."""

@@ -440,8 +440,8 @@ class Audit:
             parts = [(600_000, sum(one for one, _ in energy), sum(one for _, one in energy))]
             parts += [(200_000, len(ours & event.opened.keys()), len(ours)), (200_000, sum(sides), len(sides))]
             now = sum(weight * part // whole for weight, part, whole in parts if whole)
-            self.strength[node] = (3 * self.strength.get(node, now) + now) // 4
-            self.same(f"strength/{node}", [number, self.strength[node]])
+            was, self.strength[node] = self.strength.get(node, 0), (3 * self.strength.get(node, now) + now) // 4
+            self.same(f"strength/{node}", [number, self.strength[node], was])
         power = [row.credit_after * (row.status == "performed") * self.strength[row.node] for row in rows.values()]
         for (user, row), points in zip(rows.items(), share(rules.points_per_event, power), strict=True):
             row.points = points

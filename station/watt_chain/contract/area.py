@@ -14,6 +14,7 @@ from watt_chain import codec
 from watt_chain.contract import (
     bidding,
     credit,
+    evidence,
     inbox,
     incentive,
     matching,
@@ -21,6 +22,7 @@ from watt_chain.contract import (
     points,
     registration,
     settlement,
+    tickets,
 )
 from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of
 from watt_chain.contract.event import State, Trigger
@@ -57,6 +59,14 @@ def not_yet(session: Session, signer: Account, fields: msgspec.Struct) -> None:
     refuse("not-yet")
 
 
+ELECTION: Final[dict[str, Function]] = {
+    "Ticket": tickets.take_ticket,
+    "SeedCommit": tickets.commit,
+    "SeedReveal": tickets.reveal,
+    "Evidence": evidence.convict,
+}
+"The same on every chain."
+
 FUNCTIONS: Final[dict[str, Function]] = {
     "Enrol": registration.enrol,
     "Rotate": registration.rotate,
@@ -75,7 +85,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "PriceIncentives": incentive.price_incentives,
     "Punish": incentive.punish,
     "Points": points.issue_points,
-    "Ticket": not_yet,
+    **ELECTION,
     "Validators": not_yet,
     "CrossOp": not_yet,
 }
@@ -99,8 +109,12 @@ def dispatch(session: Session, place: Place, functions: dict[str, Function], tx:
     functions[tx.kind](session, signer, fields)
 
 
-class NonceKeeper:
-    """Nonces and versions: the part of the Contract protocol that both chains share."""
+class Keeper:
+    """Nonces, versions and the order of leaders: the part of the Contract protocol that both chains share."""
+
+    def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
+        """The validators in the order in which they lead the height of `context`."""
+        return tickets.order(state, context)
 
     def next_nonce(self, state: StateReader, signer: bytes) -> int:
         """The nonce that this public key must use next; UNKNOWN_NONCE for a key that may not sign."""
@@ -130,7 +144,7 @@ class NonceKeeper:
         return 0 if cursor is None else cursor.sequence
 
 
-class AreaContract(NonceKeeper):
+class AreaContract(Keeper):
     """watt_chain.ledger.Contract for the chain of one area."""
 
     def __init__(self, market: Market) -> None:
@@ -145,8 +159,9 @@ class AreaContract(NonceKeeper):
         session.put(POOL_KEY, Pool(genesis.pool_points, 0))
 
     def begin(self, state: ChainState, context: BlockContext) -> None:
-        """Points of a new block go to the pool (F15, F17); then every deadline that has passed takes effect."""
+        """A term may turn; points of a new block go to the pool (F15, F17); every deadline that has passed acts."""
         session = self._session(state, context)
+        tickets.begin(session)
         pool = session.pool()
         session.put(POOL_KEY, replace(pool, points=pool.points + session.rules().block_points))
         for number in session.open_events().numbers:

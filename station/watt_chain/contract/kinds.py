@@ -32,6 +32,8 @@ INBOX_MESSAGES_MAX: Final = 64
 "Messages in one Inbox transaction; a main block sends an area a handful."
 ANCHOR_MESSAGES_MAX: Final = 256
 "Messages of one area block."
+FRAME_SIZE_MAX: Final = 400_000
+"A proposal names at most 5,000 digests of 34 bytes; two of them fit a transaction."
 PATH_MAX: Final = 32
 "Merkle path of a tree of up to 2^32 leaves."
 MESSAGE_SIZE_MAX: Final = 1 << 20
@@ -177,6 +179,35 @@ class Match(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     solution: Solution
 
 
+class Ticket(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A solved puzzle: the signer may lead in `term`, the next one (F8, F9)."""
+
+    term: Count
+    nonce: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class SeedCommit(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Commitment to the signer's share of the seed of `term`, the one after the next (election.commitment_of)."""
+
+    term: Count
+    commitment: Hash
+
+
+class SeedReveal(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The share behind the commitment, for `term`, the next one."""
+
+    term: Count
+    share: Hash
+
+
+class Evidence(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Two frames with which the validator of key `public` supports different blocks in one height, view and phase."""
+
+    public: Public
+    first: Annotated[bytes, msgspec.Meta(max_length=FRAME_SIZE_MAX)]
+    second: Annotated[bytes, msgspec.Meta(max_length=FRAME_SIZE_MAX)]
+
+
 class Reserved(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Kinds that later versions define; always refused with "not-yet"."""
 
@@ -201,6 +232,29 @@ COMMON_REASONS: Final = ("unknown-signer", "revoked", "unknown-kind", "role", "m
 
 Place = Literal["area", "main"]
 _EVENT: Final = ("unknown-event", "stage")
+
+_TICKET: Final = Kind(
+    ("validator",), (), Ticket, "election", "candidate", ("not-validator", "late", "early", "twice", "bits")
+)
+_SEED_COMMIT: Final = Kind(
+    ("validator",), (), SeedCommit, "election", "candidate", ("not-validator", "late", "early", "twice")
+)
+_SEED_REVEAL: Final = Kind(
+    ("validator",),
+    (),
+    SeedReveal,
+    "candidate",
+    "candidate",
+    ("not-validator", "late", "early", "no-commitment", "twice", "commitment"),
+)
+_EVIDENCE: Final = Kind(
+    ("validator",),
+    (),
+    Evidence,
+    "signer, account, evidence",
+    "evidence, election, candidate",
+    ("form", "no-conflict", "unknown-validator", "known", "enough", "signature"),
+)
 
 TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("area", "Enrol"): Kind(
@@ -322,7 +376,10 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         "event, account, pool, strength, result; emits EventClosed",
         (*_EVENT, "order"),
     ),
-    ("area", "Ticket"): Kind(("validator",), (), Reserved, "-", "-", ("not-yet",)),
+    ("area", "Ticket"): _TICKET,
+    ("area", "SeedCommit"): _SEED_COMMIT,
+    ("area", "SeedReveal"): _SEED_REVEAL,
+    ("area", "Evidence"): _EVIDENCE,
     ("area", "Validators"): Kind(("regulator",), (), Reserved, "-", "-", ("not-yet",)),
     ("area", "CrossOp"): Kind(("validator",), (), Reserved, "-", "-", ("not-yet",)),
     ("main", "Anchor"): Kind(
@@ -386,6 +443,10 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         "event; emits Prices per area",
         (*_EVENT, "not-metered", "dispatch"),
     ),
+    ("main", "Ticket"): _TICKET,
+    ("main", "SeedCommit"): _SEED_COMMIT,
+    ("main", "SeedReveal"): _SEED_REVEAL,
+    ("main", "Evidence"): _EVIDENCE,
     ("main", "Validators"): Kind(("regulator",), (), Reserved, "-", "-", ("not-yet",)),
 }
 

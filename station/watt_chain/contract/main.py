@@ -14,8 +14,9 @@ from watt_wire import merkle
 
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, OutMessage, block_hash
+from watt_chain.contract import tickets
 from watt_chain.contract.access import Refused, Session, refuse, refuse_if
-from watt_chain.contract.area import Function, NonceKeeper, dispatch, genesis_context, not_yet
+from watt_chain.contract.area import ELECTION, Function, Keeper, dispatch, genesis_context, not_yet
 from watt_chain.contract.bidding import book_root
 from watt_chain.contract.event import MAIN_TRANSITIONS, EventSpec, MainTrigger, State, check_spec
 from watt_chain.contract.inbox import RULES_SIZE_MAX, open_body, proven_header
@@ -63,7 +64,7 @@ LAST_STATES: Final = ("closed", "refused", "left-out")
 "Reports after which nothing more is awaited from an area."
 
 
-class MainContract(NonceKeeper):
+class MainContract(Keeper):
     """watt_chain.ledger.Contract for the main chain."""
 
     def __init__(self, market: Market) -> None:
@@ -78,8 +79,9 @@ class MainContract(NonceKeeper):
             session.put(anchor_key(area.chain), AnchorState(0, network_of(genesis), 0))
 
     def begin(self, state: ChainState, context: BlockContext) -> None:
-        """Rule sets whose height has come become active; events without a matching in time are aborted."""
+        """A term may turn; rule sets whose height has come become active; unmatched events are aborted in time."""
         session = Session(state, context, self._market)
+        tickets.begin(session)
         _activate_rules(session)
         for number in session.open_events().numbers:
             event = main_event(session, number)
@@ -373,6 +375,7 @@ REPORTS: Final[dict[str, tuple[type[msgspec.Struct], Report]]] = {
 }
 
 FUNCTIONS: Final[dict[str, Function]] = {
+    **ELECTION,
     "Anchor": anchor,
     "RuleSet": change_rules,
     "Initial": initial,

@@ -258,10 +258,19 @@ class Incentive(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
 
 
 class Strength(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Response strength of a serving node after `event` (model.md U1)."""
+    """Response strength of a serving node after `event` (model.md U1), and before it: the one elections go by."""
 
     event: int
     strength_ppm: int
+    before_ppm: int
+
+
+class Conviction(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """That a validator has signed two different things in one height, view and phase; `term` is when it was proven."""
+
+    term: int
+    evidence: bytes
+    "SHA-256 of the transaction's fields."
 
 
 class AnchorState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -382,11 +391,23 @@ def strength_key(node: int) -> bytes:
     return b"strength/%d" % node
 
 
+def candidate_key(validator: bytes) -> bytes:
+    """candidate/<id8>: election.Candidate."""
+    return b"candidate/" + validator.hex().encode()
+
+
+def evidence_key(validator: bytes, height: int, view: int, phase: str) -> bytes:
+    """evidence/<id8>/<height>/<view>/<phase>: Conviction."""
+    return b"evidence/%s/%d/%d/%s" % (validator.hex().encode(), height, view, phase.encode())
+
+
 def anchor_key(chain: int) -> bytes:
     """anchor/<chain>: AnchorState (main chain)."""
     return b"anchor/%d" % chain
 
 
+ELECTION_KEY: Final = b"election"
+"election.Election"
 RULES_KEY: Final = b"rules"
 "RulesIndex"
 OPEN_KEY: Final = b"open"

@@ -103,7 +103,8 @@ def _update_strengths(session: Session, event: AreaEvent, rows: list[ResultRow],
         before = session.get(strength_key(node), Strength)
         if before is not None:
             now = (MEMORY * before.strength_ppm + now) // (MEMORY + 1)
-        session.put(strength_key(node), Strength(event.event, now))
+        before_ppm = 0 if before is None else before.strength_ppm
+        session.put(strength_key(node), Strength(event.event, now, before_ppm))
         found.append(now)
     return found
 

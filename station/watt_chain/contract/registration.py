@@ -6,6 +6,7 @@ Source: paper section 4.1 (registration), model.md rows J2, J3, J23, C9; design.
 from msgspec.structs import replace
 
 from watt_chain import codec, crypto
+from watt_chain.contract import tickets
 from watt_chain.contract.access import Office, Session, refuse, refuse_if
 from watt_chain.contract.event import MONEY_MAX
 from watt_chain.contract.kinds import Deposit, Enrol, Revoke, Rotate, Withdraw
@@ -64,6 +65,7 @@ def found(session: Session, genesis: Genesis, chain: int) -> None:
         raise ValueError(f"the genesis file lacks its active rule set {genesis.active_rules}")
     session.put(RULES_KEY, RulesIndex(genesis.active_rules, []))
     session.put(OPEN_KEY, OpenEvents([], 0))
+    tickets.found(session)
 
 
 def _open_account(session: Session, role: Role, public: bytes, chain: int, node: int, credit: int) -> bytes:

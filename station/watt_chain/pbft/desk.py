@@ -23,9 +23,12 @@ class Application(Protocol):
     chain: int
     network: bytes
     publics: tuple[bytes, ...]
-    schedule: Schedule
     verified: VerifiedTransactions
     head: Head
+
+    @property
+    def schedule(self) -> Schedule:
+        """Who leads the views of the height after the head."""
 
     def build(self, view: int, proposer: int, time_s: int, txs: list[bytes]) -> Block:
         """A block of those `txs` that may be in it, on top of the head."""

@@ -170,8 +170,8 @@ def signed_bytes(network: bytes, message: Message, body: bytes) -> bytes:
     return codec.signing_bytes(b"frame", network, body)
 
 
-def open_frame(data: bytes, chain: int, sender: int) -> tuple[Frame, Message]:
-    """Take a frame apart. Raises DecodeError with a reason in kebab-case; the signature is not checked here."""
+def open_any(data: bytes) -> tuple[Frame, Message]:
+    """Take a frame of any chain and sender apart. Raises DecodeError; the signature is not checked here."""
     try:
         frame = codec.decode(data, Frame, FRAME_SIZE_MAX)
     except DecodeError:
@@ -180,6 +180,12 @@ def open_frame(data: bytes, chain: int, sender: int) -> tuple[Frame, Message]:
         message: Message = codec.decode(frame.body, Message, FRAME_SIZE_MAX)  # type: ignore[arg-type]  # a union
     except DecodeError:
         raise DecodeError("message-form") from None
+    return frame, message
+
+
+def open_frame(data: bytes, chain: int, sender: int) -> tuple[Frame, Message]:
+    """Take a frame apart. Raises DecodeError with a reason in kebab-case; the signature is not checked here."""
+    frame, message = open_any(data)
     if message.chain != chain:
         raise DecodeError("wrong-chain")
     if message.sender != sender:
