@@ -30,14 +30,14 @@ PPM = 1_000_000
 BITS_MIN = 8
 """Puzzle of a validator with full strength: 256 hashes on average."""
 BITS_MAX = 16
-"""Puzzle of a validator without strength: 65,536 hashes, a tenth of a second. It spreads the work and brakes spam; it is
-no protection against invented validators, which membership is (model.md U2)."""
+"""Puzzle of a validator without strength: 65,536 hashes, a tenth of a second. It brakes spam and shows a sign of life;
+what keeps invented validators out is membership (model.md U2)."""
 FAULT_BITS = 4
 """Added per detected fault that is not forgotten yet."""
 BITS_LIMIT = 24
-"""No puzzle is harder, 16.8 million hashes: half a minute on a small board, so that a ticket is in reach in any term."""
+"""No puzzle is harder, 16.8 million hashes: a minute on a small board, so that a ticket stays in reach of everybody."""
 FAULTS_MAX = 4
-"""Faults remembered; one is forgotten with every term."""
+"""Faults remembered; every turn forgets one, after it has set the puzzles."""
 MISSED_TERMS = 2
 """Terms that a validator stands at the end which committed to a share and did not show it: the term whose seed it left
 alone, and one more."""
@@ -175,23 +175,21 @@ def turn(
     shares: list[tuple[bytes, bytes]] = []
     demoted = [one for one in before.demoted if one.to_term >= term]
     after: list[Candidate] = []
-    for validator, candidate, _ in candidates:
-        faults = max(0, candidate.faults - 1)
+    entrants: list[Entrant] = []
+    for validator, candidate, strength in candidates:
+        faults = candidate.faults
         for pledge in candidate.pledges:
             if pledge.term == term and pledge.share:
                 shares.append((validator, pledge.share))
             elif pledge.term == term:  # CONSENSUS.md 6.4.4: a share kept back costs rank
                 demoted = demote(demoted, validator, term + MISSED_TERMS - 1)
                 faults += 1
+        entrants.append(Entrant(validator, strength, bits_for(strength, faults)))
         later = [pledge for pledge in candidate.pledges if pledge.term > term]
-        after.append(Candidate(candidate.ticket, min(faults, FAULTS_MAX), later))
+        after.append(Candidate(candidate.ticket, max(0, min(faults, FAULTS_MAX) - 1), later))
     strengths = {entrant.validator: entrant.strength_ppm for entrant in before.entrants}
     holders = [validator for validator, candidate, _ in candidates if candidate.ticket == term]
     weights = capped([strengths.get(validator, 0) + 1 for validator in holders])
-    entrants = [
-        Entrant(validator, strength, bits_for(strength, record.faults))
-        for (validator, _, strength), record in zip(candidates, after, strict=True)
-    ]
     seed = next_seed(network, chain, term, before.seed, shares)
     eligible = [Eligible(validator, weight) for validator, weight in zip(holders, weights, strict=True)]
     return Election(term, seed, eligible, entrants, [], demoted), after
@@ -236,10 +234,10 @@ def draw(seed: bytes, height: int, weights: Sequence[int]) -> list[int]:
     found: list[int] = []
     while left:
         mark = int.from_bytes(crypto.sha256(prefix + len(found).to_bytes(2, "big")), "big") % total
-        for at, position in enumerate(left):
-            mark -= weights[position]
-            if mark < 0:
-                break
+        at = 0
+        while mark >= weights[left[at]]:
+            mark -= weights[left[at]]
+            at += 1
         total -= weights[left[at]]
         found.append(left.pop(at))
     return found

@@ -16,7 +16,7 @@ from watt_chain import codec, crypto
 from watt_chain.block import Block, Certificate, CertifiedBlock, VoteSignature
 from watt_chain.election import rotation
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, network_of, quorum
-from watt_chain.ledger import BlockContext, Ledger
+from watt_chain.ledger import BlockContext, Contract, Ledger
 from watt_chain.pbft import Replica, ReplicaConfig
 from watt_chain.state import State, StateReader
 from watt_chain.transaction import DecodedTransaction
@@ -159,10 +159,14 @@ class World:
 
     # Nodes
 
+    def contract(self) -> Contract:
+        """A new contract for a node that starts."""
+        return CountingContract()
+
     def start(self, index: int) -> None:
         """Start a node from its disk."""
         disk = self.disks[index]
-        ledger = Ledger(self.genesis, 1, CountingContract(), verify=self.verify)
+        ledger = Ledger(self.genesis, 1, self.contract(), verify=self.verify)
         for certified in disk.blocks:
             ledger.replay(certified)
         config = ReplicaConfig(

@@ -70,6 +70,8 @@ class Reference:
         self._nonces: dict[bytes, int] = {}
         self._state: dict[bytes, bytes] = {b"total": msgpack.encode(0)}
         self._sent = 0
+        self._struck: list[int] = []
+        "Leaders skipped in this term."
         self.final: dict[bytes, tuple[int, str]] = {}
         "txid -> (height, outcome)."
 
@@ -101,6 +103,8 @@ class Reference:
             return f"the header's place {header[:5]} is not {expected}"
         if header[7] != self._leaders(height, n)[header[5] % n]:
             return f"validator {header[7]} may not propose in view {header[5]}"
+        leaders = self._leaders(height, n)
+        self._struck += [index for index in leaders[: header[5]] if index != header[7]]
         if header[6] < self.time_s:
             return "time runs backwards"
         if header[8] != merkle_root(transactions) or header[14] != len(transactions) or not transactions:
@@ -110,9 +114,15 @@ class Reference:
         return self._execute(header, transactions)
 
     def _leaders(self, height: int, n: int) -> list[int]:
-        """Who leads the views of a height: drawn with weights 1 ... n by the tally so far; without a tally in turn."""
+        """Who leads the views of a height: drawn with weights 1 ... n by the tally so far.
+
+        Without a tally in turn, those last that were skipped in this term: in this world nobody takes tickets.
+        """
         if self._users is None:
-            return [(height + view) % n for view in range(n)]
+            if height % TERM_HEIGHTS == 1:
+                self._struck = []
+            turn = [(height + view) % n for view in range(n)]
+            return sorted(turn, key=self._struck.__contains__)
         seed = sha256(self._state[b"total"]).digest()
         chances = [index for index in range(n) for _ in range(index + 1)]
         found: list[int] = []
