@@ -11,6 +11,7 @@ from pathlib import Path
 
 from watt_chain import codec, crypto
 from watt_chain.contract.rules import RULES_1
+from watt_chain.election import rotation
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, open_genesis, sign_genesis
 from watt_chain.ledger import BlockContext
 from watt_chain.state import State, StateReader
@@ -61,6 +62,9 @@ class Toy:
 
     def inbox_cursor(self, state: StateReader) -> int:
         return 0
+
+    def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
+        return rotation(context.height, len(context.validators))
 
 
 @dataclass
