@@ -1,45 +1,37 @@
 """The check of a matching in exact integers: what every station and every master runs instead of a solver.
 
-`check_slice` names the first row that fails, in this order:
+`check_slice` names the first row that fails, in the order of BIDDING.md section 3: shape, admissible, rational, caps,
+value, then for each leaf of the bound: least multipliers, bound. The bound holds for *any* multipliers (model.md 1.4):
+soundness needs no rule about them. "Least" leaves a tamperer no room: the bound is convex in each multiplier and falls
+strictly up to a least one, and the bound is stated exactly (bound_u, spare_scaled), so two different least values of
+one multiplier have different bounds.
 
-    shape         chain, list lengths, integers >= 0, assignments strictly ascending by (offer, bid)
-    admissible    each assignment is a pair of the book by rule (upper.admissible)
-    caps          sum over bids w_sbt <= W_st;  sum over offers w_sbt <= D_bt (after the escrow trim)
-    rational      neither side of a pair loses, and no slot is traded below comfort
-    value         value, comfort and charge of the slice are what its energies say
-    least         no multiplier can be lowered alone without raising the bound
-    bound         the bound of the slice is what its multipliers say
-
-The bound holds for *any* multipliers (model.md 1.4): soundness needs no rule about them. "Least" makes tampering
-visible. The bound is convex in each multiplier x and, where x is least, falls by at least 1 per unit up to x. A larger
-x' that is least too lies on the same falling branch, so |x - x'| is at most the change of the bound: an alteration of
-one multiplier by 1 u/Wh or more always fails a row, a smaller one only passes if the bound is the same in whole u.
-
+The arithmetic is int64 where no product can leave 64 bits and Python's integers otherwise; `Bound` decides.
 `check_solution` checks the sums, Eq. (8) and the gap; it needs no book. Errors: none is raised on a peer's data.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 from watt_chain.contract.event import EventSpec
-from watt_chain.contract.market import MULTIPLIER_SCALE, Book, Slice, Solution
+from watt_chain.contract.market import MULTIPLIER_SCALE, Across, Book, Leaf, Slice, Solution
 from watt_chain.contract.rules import PPM, RuleSet
 
-from watt_market.book import check_book
-from watt_market.upper import AreaProblem, bound_scaled, comfort_u, gains_u, problem, reduced_scaled, value_u
+from watt_market.book import SLOT_WH_MAX, check_book
+from watt_market.bound import MULTIPLIER_MAX, Bound, ceil_div
+from watt_market.options import Options
+from watt_market.upper import AreaProblem, figures, problem
 
-MULTIPLIER_MAX = 10**18
-"Far above a scaled price cap; keeps a hostile certificate's products small."
 SLICES_MAX = 1024
 "Areas of one event."
+LEAVES_MAX = 64
+"Of one slice; each costs a station one pass over its pairs."
 
 
-def ceil_div(numerator: int, denominator: int) -> int:
-    """Integer division rounded up: a bound may only be rounded away from the value."""
-    return -(-numerator // denominator)
-
-
-def check_slice(book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet) -> str:
+def check_slice(
+    book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, options: Options | None = None
+) -> str:
     """Check one area's part of a solution against its anchored book; "" or the name of the failing row."""
     reason = check_book(book, spec)
     if reason:
@@ -48,127 +40,104 @@ def check_slice(book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules
         return "slice-chain"
     if not 0 <= rho_scaled <= MULTIPLIER_MAX:
         return "slice-rho"
-    if part.spare_scaled or part.offer_totals or part.bid_totals or part.leaves:
-        return "slice-leaves"
-    area = problem(book, spec, rules)
+    area = problem(book, spec, rules, options)
     return _check_energies(area, part) or _check_bound(area, part, rho_scaled)
 
 
 def _check_energies(area: AreaProblem, part: Slice) -> str:
-    known = {(pair.offer, pair.bid): pair for pair in area.pairs}
-    offers_left = [list(row) for row in area.offer_caps]
-    bids_left = [list(row) for row in area.bid_caps]
-    previous = (-1, -1)
-    value = comfort = charge = 0
+    previous, shape = (-1, -1), area.allowed.shape
     for position, assignment in enumerate(part.assignments):
-        row, key, energies = f"slice-pair-{position}", (assignment.offer, assignment.bid), assignment.slot_wh
+        row, key, slot_wh = f"slice-pair-{position}", (assignment.offer, assignment.bid), assignment.slot_wh
         if key <= previous:
             return f"{row}-order"
-        if key not in known:
+        previous = key
+        if not (0 <= key[0] < shape[0] and 0 <= key[1] < shape[1]) or not area.allowed[key]:
             return f"{row}-inadmissible"
-        if len(energies) != area.slots or min(energies) < 0 or not any(energies):
+        if len(slot_wh) != area.slots or min(slot_wh) < 0 or not 0 < max(slot_wh) <= SLOT_WH_MAX:
             return f"{row}-energy"
-        pair, previous = known[key], key
-        for slot, wh in enumerate(energies):
-            offers_left[pair.offer][slot] -= wh
-            bids_left[pair.bid][slot] -= wh
-            if wh and pair.margin_u_per_wh <= area.alpha_u_per_wh[slot]:
-                return f"{row}-slot-{slot}-below-comfort"
-        if min(gains_u(area, pair, energies)) < 0:
-            return f"{row}-loses"
-        value += value_u(area, pair, energies)
-        comfort += comfort_u(area, energies)
-        charge += area.charge_u
-    over = _first_negative("offer", offers_left) or _first_negative("bid", bids_left)
-    if over:
-        return over
-    told, counted = (part.value_u, part.comfort_u, part.charge_u), (value, comfort, charge)
+    offers = np.array([assignment.offer for assignment in part.assignments], dtype=np.int64)
+    bids = np.array([assignment.bid for assignment in part.assignments], dtype=np.int64)
+    energies = np.array([a.slot_wh for a in part.assignments], dtype=np.int64).reshape(len(offers), area.slots)
+    cold = (energies > 0) & (area.values[bids, None] <= area.costs[offers, None] + area.alpha[offers])
+    for where, slot in np.argwhere(cold).tolist():
+        return f"slice-pair-{where}-slot-{slot}-below-comfort"
+    found = figures(area, offers, bids, energies)
+    for where in np.flatnonzero(np.minimum(found.buyer_gains_u, found.seller_gains_u) < 0).tolist():
+        return f"slice-pair-{where}-loses"
+    sides = (("offer", offers, area.offer_caps, area.offer_totals), ("bid", bids, area.bid_caps, area.bid_totals))
+    for side, index, caps, totals in sides:
+        used = np.zeros_like(caps)
+        np.add.at(used, index, energies)
+        for number, slot in np.argwhere(used > caps):
+            return f"slice-{side}-{number}-slot-{slot}-over-cap"
+        for number in np.flatnonzero(used.sum(axis=1) > totals):
+            return f"slice-{side}-{number}-over-total"
+    told = (part.value_u, part.comfort_u, part.charge_u)
+    counted = (int(found.values_u.sum()), int(found.comforts_u.sum()), len(offers) * area.charge_u)
     for name, said, is_so in zip(("value", "comfort", "charge"), told, counted, strict=True):
         if said != is_so:
             return f"slice-{name}"
     return ""
 
 
-def _first_negative(side: str, rows: Sequence[Sequence[int]]) -> str:
-    for index, row in enumerate(rows):
-        for slot, left in enumerate(row):
-            if left < 0:
-                return f"slice-{side}-{index}-slot-{slot}-over-cap"
-    return ""
-
-
 def _check_bound(area: AreaProblem, part: Slice, rho_scaled: int) -> str:
-    sides = (
-        ("offer", part.offer_multipliers, area.offer_caps),
-        ("bid", part.bid_multipliers, area.bid_caps),
-    )
-    for side, rows, caps in sides:
-        if len(rows) != len(caps):
-            return f"slice-{side}-multipliers"
+    if not part.leaves:
+        root = Leaf([], part.offer_multipliers, part.bid_multipliers, part.offer_totals, part.bid_totals, part.bound_u,
+                    part.spare_scaled)  # fmt: skip
+        return _check_leaf(area, root, rho_scaled, "slice")
+    if len(part.leaves) > LEAVES_MAX or not _cover([leaf.fixed for leaf in part.leaves], 0):
+        return "slice-leaves"
+    if part.offer_multipliers or part.bid_multipliers or part.offer_totals or part.bid_totals or part.spare_scaled:
+        return "slice-leaves-beside-a-root"
+    for number, leaf in enumerate(part.leaves):
+        reason = _check_leaf(area, leaf, rho_scaled, f"slice-leaf-{number}")
+        if reason:
+            return reason
+    return "" if part.bound_u == max(leaf.bound_u for leaf in part.leaves) else "slice-bound"
+
+
+def _cover(paths: Sequence[Sequence[tuple[int, int, int]]], depth: int) -> bool:
+    """True when the paths are those of a binary tree's leaves: at each node one pair without, then with a contract."""
+    if len(paths) == 1:
+        return len(paths[0]) == depth
+    if any(len(path) <= depth or path[depth][:2] != paths[0][depth][:2] for path in paths):
+        return False
+    values = [path[depth][2] for path in paths]
+    ones = sum(values)
+    if values != [0] * (len(values) - ones) + [1] * ones or not 0 < ones < len(values):
+        return False
+    zeros = len(values) - ones
+    return _cover(paths[:zeros], depth + 1) and _cover(paths[zeros:], depth + 1)
+
+
+def _check_leaf(area: AreaProblem, leaf: Leaf, rho_scaled: int, name: str) -> str:
+    shape = area.allowed.shape
+    for offer, bid, _ in leaf.fixed:
+        if not (0 <= offer < shape[0] and 0 <= bid < shape[1]) or not area.allowed[offer, bid]:
+            return f"{name}-fixed"
+    totals = (("offer-totals", leaf.offer_totals, shape[0]), ("bid-totals", leaf.bid_totals, shape[1]))
+    for side, row, count in totals:
+        if row and (len(row) != count or not any(row) or not 0 <= min(row) <= max(row) <= MULTIPLIER_MAX):
+            return f"{name}-{side}"
+    sides = (("offer", leaf.offer_multipliers, shape[0]), ("bid", leaf.bid_multipliers, shape[1]))
+    for side, rows, count in sides:
+        if len(rows) != count:
+            return f"{name}-{side}-multipliers"
         for index, row in enumerate(rows):
             if len(row) != area.slots or not 0 <= min(row) <= max(row) <= MULTIPLIER_MAX:
-                return f"slice-{side}-{index}-multipliers"
-    bound = Bound(area, rho_scaled, part.offer_multipliers, part.bid_multipliers)
-    for side, rows, _ in sides:
-        for index, row in enumerate(rows):
-            for slot, multiplier in enumerate(row):
-                if not bound.is_least(side == "offer", index, slot, multiplier):
-                    return f"slice-{side}-{index}-slot-{slot}-multiplier"
-    scaled = bound_scaled(area, rho_scaled, part.offer_multipliers, part.bid_multipliers)
-    return "" if part.bound_u == ceil_div(scaled, MULTIPLIER_SCALE) else "slice-bound"
-
-
-class Bound:
-    """The bound as a function of one multiplier with all others held."""
-
-    def __init__(
-        self, area: AreaProblem, rho_scaled: int, offers: Sequence[Sequence[int]], bids: Sequence[Sequence[int]]
-    ) -> None:
-        self.area, self.rho_scaled, self.offers, self.bids = area, rho_scaled, offers, bids
-        self._of_offer, self._of_bid = area.pairs_of_offers(), area.pairs_of_bids()
-        charge = (MULTIPLIER_SCALE + rho_scaled) * area.charge_u
-        self._gains = [sum(self._slot_gain(p, t) for t in range(area.slots)) - charge for p in range(len(area.pairs))]
-
-    def terms(self, is_offer: bool, index: int, slot: int) -> tuple[int, list[tuple[int, int, int]]]:
-        """Own cap, and per pair (gain elsewhere, room, reduced value at multiplier 0): g(x) = cap x + sum of
-        max(0, gain + room * max(0, reduced - x))."""
-        own = (self.offers if is_offer else self.bids)[index][slot]
-        cap = (self.area.offer_caps if is_offer else self.area.bid_caps)[index][slot]
-        found = []
-        for position in (self._of_offer if is_offer else self._of_bid)[index]:
-            room = self.area.pairs[position].room_wh[slot]
-            if room:
-                elsewhere = self._gains[position] - self._slot_gain(position, slot)
-                found.append((elsewhere, room, self._reduced(position, slot) + own))
-        return cap, found
-
-    def is_least(self, is_offer: bool, index: int, slot: int, multiplier: int) -> bool:
-        """True when lowering `multiplier` alone would raise the bound, or it is 0."""
-        cap, terms = self.terms(is_offer, index, slot)
-        return not multiplier or evaluate(cap, terms, multiplier - 1) > evaluate(cap, terms, multiplier)
-
-    def moved(self, is_offer: bool, index: int) -> None:
-        """Account for changed multipliers of one row."""
-        charge = (MULTIPLIER_SCALE + self.rho_scaled) * self.area.charge_u
-        for p in (self._of_offer if is_offer else self._of_bid)[index]:
-            self._gains[p] = sum(self._slot_gain(p, t) for t in range(self.area.slots)) - charge
-
-    def _reduced(self, position: int, slot: int) -> int:
-        pair = self.area.pairs[position]
-        u, q = self.offers[pair.offer][slot], self.bids[pair.bid][slot]
-        return reduced_scaled(self.area, pair, slot, self.rho_scaled, u, q)
-
-    def _slot_gain(self, position: int, slot: int) -> int:
-        return self.area.pairs[position].room_wh[slot] * max(0, self._reduced(position, slot))
-
-
-def evaluate(cap: int, terms: Sequence[tuple[int, int, int]], multiplier: int) -> int:
-    """g(x) of `Bound.terms`."""
-    return cap * multiplier + sum(max(0, gain + room * max(0, worth - multiplier)) for gain, room, worth in terms)
+                return f"{name}-{side}-{index}-multipliers"
+    bound = Bound.of_leaf(area, rho_scaled, leaf)
+    loose = bound.not_least()
+    if loose:
+        return f"{name}-{loose}"
+    scaled = bound.scaled()
+    exact = leaf.bound_u == ceil_div(scaled, MULTIPLIER_SCALE)
+    return "" if exact and leaf.bound_u * MULTIPLIER_SCALE - leaf.spare_scaled == scaled else f"{name}-bound"
 
 
 def check_solution(solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
     """Check what ties the slices together: sums, comfort budget (8), bound and gap; "" or the failing row."""
+    parts: list[Slice | Across] = [*solution.slices, *([solution.across] if solution.across else [])]
     chains = [part.chain for part in solution.slices]
     if solution.event != spec.event:
         return "solution-event"
@@ -176,14 +145,12 @@ def check_solution(solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
         return "solution-slices"
     if not 0 <= solution.rho_scaled <= MULTIPLIER_MAX:
         return "solution-rho"
-    if solution.across is not None:
-        return "solution-across"
-    if solution.value_u != sum(part.value_u for part in solution.slices):
+    if solution.value_u != sum(part.value_u for part in parts):
         return "solution-value"
-    if sum(part.comfort_u + part.charge_u for part in solution.slices) > spec.budget_u:
+    if sum(part.comfort_u + part.charge_u for part in parts) > spec.budget_u:
         return "solution-budget"
     priced = ceil_div(solution.rho_scaled * spec.budget_u, MULTIPLIER_SCALE)
-    if solution.bound_u != priced + sum(part.bound_u for part in solution.slices):
+    if solution.bound_u != priced + sum(part.bound_u for part in parts):
         return "solution-bound"
     # The gap is a fraction of the bound (rules.gap_ppm); an empty matching with an empty bound has gap 0.
     gap_u = solution.bound_u - solution.value_u

@@ -12,6 +12,7 @@ from watt_chain.contract.rules import RuleSet
 
 from watt_market import certificate, incentive, lower, upper
 from watt_market.book import check_book
+from watt_market.options import Options
 
 
 class Checker:
@@ -21,9 +22,11 @@ class Checker:
         """Admissible (offer index, bid index) of a book, ascending; [] for a malformed book."""
         return [] if check_book(book, spec) else upper.admissible(book, rules)
 
-    def check_slice(self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet) -> str:
+    def check_slice(
+        self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, options: Options | None = None
+    ) -> str:
         """See certificate.check_slice."""
-        return certificate.check_slice(book, part, rho_scaled, spec, rules)
+        return certificate.check_slice(book, part, rho_scaled, spec, rules, options)
 
     def check_solution(self, solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
         """See certificate.check_solution."""

@@ -1,114 +1,188 @@
-"""The answer that never stalls: sorted merge by net value per Wh, with a dual bound of its own, in integers.
+"""The scalable search, in integers: price every slot by a merge, pair few rows, bound by coordinate descent.
 
-Inside one area every Wh of slot t is worth v_b - (c_s + r_s) - (1 + rho) alpha_t, a difference of a buyer's and a
-seller's figure. Without charges (P-U) for a given rho is therefore solved exactly, slot by slot, by merging bids from
-the dearest and offers from the cheapest; the meeting price P gives the multipliers
-u = [P - cost]^+, q = [value - P]^+.  rho is the least one at which the merge fits the budget, by bisection. What the
-answer can lose is the charges and the last Wh of the budget: small when charges are milliseconds of communication.
+Inside one area every Wh of slot t is worth a buyer's figure less a seller's: v_b - (c_s + r_s) - (1 + rho) alpha_st.
+Without charges and totals (P-U) for a given rho is therefore solved exactly, slot by slot, by merging bids from the
+dearest and offers from the cheapest; the meeting price P gives the multipliers u = [P - cost]^+, q = [value - P]^+.
+rho is the least one at which the merges fit the budget, by bisection over all areas. With rho fixed the areas fall
+apart: each is paired (primal.py) and its multipliers are lowered (dual.py) by itself, on any machine, with the same
+integers. What the answer can lose is half of the charges and the last Wh of the budget.
+
+It needs no solver, so it is also the answer that never stalls (U28).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from watt_chain.contract.market import MULTIPLIER_SCALE
+import numpy as np
+from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
 
-from watt_market.dual import Multipliers
-from watt_market.primal import Energies, repaired
-from watt_market.upper import AreaProblem
+from watt_market.bound import Multipliers
+from watt_market.dual import polish
+from watt_market.prices import merge_slot
+from watt_market.primal import UNLIMITED, Energies, Filling, cost_u, table
+from watt_market.upper import NO_TOTAL, AreaProblem, Integers, figures
 
-Proposal = dict[int, list[int]]
-
-
-def greedy(
-    areas: Sequence[AreaProblem], budget_u: int
-) -> tuple[int, list[Energies], list[tuple[Multipliers, Multipliers]]]:
-    """Return rho (scaled), feasible energies of every area, and (offer, bid) multipliers of every area."""
-    rho_scaled = _least_rho(areas, budget_u)
-    merged = [merge(area, rho_scaled) for area in areas]
-    energies = repaired(areas, budget_u, rho_scaled, [proposal for proposal, _, _ in merged])
-    return rho_scaled, energies, [(u, q) for _, u, q in merged]
+TOTAL_ROUNDS: Final = 6
+"Merges after which rows with a total have settled on their best slots; the rest is mended by filling."
 
 
-def _least_rho(areas: Sequence[AreaProblem], budget_u: int) -> int:
-    if _cost_u(areas, 0) <= budget_u:
+@dataclass(slots=True)
+class Priced:
+    """What the merges of an area say at one rho."""
+
+    sells: Integers
+    "(S, T) Wh."
+    buys: Integers
+    "(N, T) Wh."
+    start: Multipliers
+
+    def cost_u(self, area: AreaProblem) -> int:
+        """Comfort, and the charges of as many pairs as the longer side has trading rows."""
+        rows = max(int(self.sells.any(axis=1).sum()), int(self.buys.any(axis=1).sum()))
+        return int((self.sells * area.alpha).sum()) + area.charge_u * rows
+
+
+def priced(area: AreaProblem, rho_scaled: int) -> Priced:
+    """Merge every slot of an area at `rho_scaled`; rows with a total take part in their best slots only."""
+    kind = object if rho_scaled > 2**31 else np.int64
+    costs = SCALE * area.costs[:, None].astype(kind) + (SCALE + rho_scaled) * area.alpha.astype(kind)
+    values = SCALE * area.values.astype(kind)
+    paired = area.allowed.any(axis=1).reshape(-1, 1), area.allowed.any(axis=0).reshape(-1, 1)
+    offers, bids = area.offer_caps * paired[0], area.bid_caps * paired[1]
+    found = _merged(costs, values, offers, bids)
+    if (area.offer_totals < NO_TOTAL).any() or (area.bid_totals < NO_TOTAL).any():
+        for _ in range(TOTAL_ROUNDS):
+            prices = np.array(found[2], dtype=kind)
+            offers = _best_slots(area.offer_caps * paired[0], area.offer_totals, prices[None, :] - costs)
+            bids = _best_slots(area.bid_caps * paired[1], area.bid_totals, values[:, None] - prices[None, :])
+            found = _merged(costs, values, offers, bids)
+    sells, buys, prices_scaled = found
+    at, row = Multipliers.zeros(area), np.array(prices_scaled, dtype=kind)
+    at.u = np.maximum(row[None, :] - costs, 0) * paired[0]
+    at.q = np.maximum(values[:, None] - row[None, :], 0) * paired[1]
+    return Priced(sells, buys, at)
+
+
+def _merged(
+    costs: Integers, values: Integers, offers: Integers, bids: Integers
+) -> tuple[Integers, Integers, list[int]]:
+    sells, buys, prices = np.zeros_like(offers), np.zeros_like(bids), []
+    for slot in range(offers.shape[1]):
+        found = merge_slot(costs[:, slot], values, offers[:, slot], bids[:, slot])
+        sells[:, slot], buys[:, slot] = found.sold, found.bought
+        prices.append(found.price)
+    return sells, buys, prices
+
+
+def _best_slots(caps: Integers, totals: Integers, worth: Integers) -> Integers:
+    """Caps cut to the totals, the slots of highest worth first; ties: earlier slot."""
+    order = np.argsort(-worth, axis=1, kind="stable")
+    ranked = np.take_along_axis(caps, order, axis=1)
+    before = np.cumsum(ranked, axis=1) - ranked
+    kept = np.clip(totals[:, None] - before, 0, ranked)
+    found = np.zeros_like(caps)
+    np.put_along_axis(found, order, kept, axis=1)
+    return found
+
+
+def least_rho(areas: Sequence[AreaProblem], budget_u: int) -> int:
+    """The least rho at which the merges of all areas fit the budget (8)."""
+
+    def cost(rho_scaled: int) -> int:
+        return sum(priced(area, rho_scaled).cost_u(area) for area in areas)
+
+    if cost(0) <= budget_u:
         return 0
     # At the largest margin no Wh with comfort cost is worth trading; rho above it changes nothing.
-    margins = [pair.margin_u_per_wh for area in areas for pair in area.pairs]
-    low, high = 0, MULTIPLIER_SCALE * max(margins)
+    margin = max(int(area.values.max(initial=0)) - int(area.costs.min(initial=0)) for area in areas)
+    low, high = 0, SCALE * max(margin, 1)
+    guess = SCALE  # the answer is a small multiple of 1: gallop up before bisecting
+    while guess < high and cost(guess) > budget_u:
+        low, guess = guess + 1, guess * 4
+    high = min(high, guess)
     while low < high:
         middle = (low + high) // 2
-        if _cost_u(areas, middle) <= budget_u:
+        if cost(middle) <= budget_u:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _cost_u(areas: Sequence[AreaProblem], rho_scaled: int) -> int:
-    """Comfort and charges (8) of the merge at `rho_scaled`."""
-    total = 0
-    for area in areas:
-        proposal, _, _ = merge(area, rho_scaled)
-        for wh in proposal.values():
-            total += area.charge_u + sum(alpha * x for alpha, x in zip(area.alpha_u_per_wh, wh, strict=True))
-    return total
+@dataclass(slots=True)
+class Answer:
+    """What is known of one area at one rho: a feasible matching and a bound."""
+
+    energies: Energies
+    at: Multipliers
+    scaled: int
+    "The area's terms of the bound."
 
 
-def merge(area: AreaProblem, rho_scaled: int) -> tuple[Proposal, Multipliers, Multipliers]:
-    """Merge each slot of one area at `rho_scaled`; ties: lower index first.
+def search_area(area: AreaProblem, rho_scaled: int) -> Answer:
+    """Energies of an area at `rho_scaled`, with no limit on the budget, and its bound. Pure: the task of a worker."""
+    found = priced(area, rho_scaled)
+    filling = Filling(area, UNLIMITED, rho_scaled)
+    filling.pair_up(found.sells, found.buys)
+    filling.settle()
+    return Answer(filling.energies, *bounded(area, rho_scaled, found.start))
 
-    Returns pair position -> Wh per slot, and the multipliers of offers and bids. Rows without any admissible pair
-    take no part: their multiplier stays 0.
+
+def bounded(area: AreaProblem, rho_scaled: int, start: Multipliers) -> tuple[Multipliers, int]:
+    """The better of two descents from `start`: offers give way first, or bids."""
+    bounds = [polish(area, rho_scaled, start, offers_first=first) for first in (True, False)]
+    best = min(bounds, key=lambda bound: bound.scaled())
+    return best.at, best.scaled()
+
+
+def idle(area: AreaProblem, rho_scaled: int) -> Answer:
+    """The answer for an area nobody has searched yet: no pair, and the bound of its clearing prices."""
+    bound = polish(area, rho_scaled, priced(area, rho_scaled).start, sweeps=0)
+    return Answer({}, bound.at, bound.scaled())
+
+
+def balance(areas: Sequence[AreaProblem], answers: Sequence[Answer], budget_u: int, rho_scaled: int) -> None:
+    """Fit the matchings of all areas into the budget (8), and use what is left of it.
+
+    Over it: the pairs that are worth least per unit of comfort and charge go. Under it, where the budget has a price:
+    areas are filled in turn at falling prices of the budget.
     """
-    u = [[0] * area.slots for _ in area.offer_caps]
-    q = [[0] * area.slots for _ in area.bid_caps]
-    position = {(pair.offer, pair.bid): p for p, pair in enumerate(area.pairs)}
-    proposal: Proposal = {}
-    for slot in range(area.slots):
-        comfort = (MULTIPLIER_SCALE + rho_scaled) * area.alpha_u_per_wh[slot]
-        costs = [MULTIPLIER_SCALE * cost + comfort for cost in area.offer_costs_u_per_wh]
-        values = [MULTIPLIER_SCALE * value for value in area.bid_values_u_per_wh]
-        sellers = [s for s, own in enumerate(area.pairs_of_offers()) if own and area.offer_caps[s][slot]]
-        buyers = [b for b, own in enumerate(area.pairs_of_bids()) if own and area.bid_caps[b][slot]]
-        sellers.sort(key=lambda s: (costs[s], s))
-        buyers.sort(key=lambda b: (-values[b], b))
-        trades, price = _merge_slot(
-            [(costs[s], area.offer_caps[s][slot]) for s in sellers],
-            [(values[b], area.bid_caps[b][slot]) for b in buyers],
-        )
-        for i, j, wh in trades:
-            proposal.setdefault(position[sellers[i], buyers[j]], [0] * area.slots)[slot] = wh
-        for s in sellers:
-            u[s][slot] = max(0, price - costs[s])
-        for b in buyers:
-            q[b][slot] = max(0, values[b] - price)
-    return proposal, u, q
+    costs = [cost_u(area, answer.energies) for area, answer in zip(areas, answers, strict=True)]
+    over_u = sum(costs) - budget_u
+    if over_u > 0:
+        _cut(areas, answers, over_u)
+        costs = [cost_u(area, answer.energies) for area, answer in zip(areas, answers, strict=True)]
+    left_u = budget_u - sum(costs)
+    if not rho_scaled:
+        return
+    for percent in FILL_PERCENT:
+        for area, answer in zip(areas, answers, strict=True):
+            least_u = area.charge_u + int(area.alpha.min(initial=0))
+            if left_u > least_u:
+                filling = Filling(area, left_u, max(rho_scaled * percent // 100 - 1, 0))
+                filling.resume(answer.energies)
+                filling.fill_open()
+                filling.pair_up(filling.offers_left, filling.bids_left)
+                answer.energies, left_u = filling.energies, filling.left_u
 
 
-def _merge_slot(
-    sellers: Sequence[tuple[int, int]], buyers: Sequence[tuple[int, int]]
-) -> tuple[list[tuple[int, int, int]], int]:
-    """Merge (cost, Wh) ascending with (value, Wh) descending; return trades (i, j, Wh) and a price that clears.
+FILL_PERCENT: Final = (100, 97, 90, 70, 0)
+"Of rho: the tie at rho itself first, then what is worth less and less per unit of budget."
 
-    The price lies between the last traded and the next untraded figures, so that every traded row has a multiplier
-    >= 0 and every row with something left has multiplier 0 (complementary slackness).
-    """
-    trades: list[tuple[int, int, int]] = []
-    i = j = 0
-    seller_left = sellers[0][1] if sellers else 0
-    buyer_left = buyers[0][1] if buyers else 0
-    while i < len(sellers) and j < len(buyers) and buyers[j][0] > sellers[i][0]:
-        wh = min(seller_left, buyer_left)
-        trades.append((i, j, wh))
-        seller_left, buyer_left = seller_left - wh, buyer_left - wh
-        if not seller_left:
-            i += 1
-            seller_left = sellers[i][1] if i < len(sellers) else 0
-        if not buyer_left:
-            j += 1
-            buyer_left = buyers[j][1] if j < len(buyers) else 0
-    last_cost = sellers[trades[-1][0]][0] if trades else 0
-    next_value = buyers[j][0] if j < len(buyers) else 0
-    if trades:
-        return trades, max(last_cost, next_value)
-    # Nothing trades: any price between the dearest bid and the cheapest offer leaves every multiplier at 0.
-    return trades, next_value if sellers or buyers else 0
+
+def _cut(areas: Sequence[AreaProblem], answers: Sequence[Answer], over_u: int) -> None:
+    ranked = []
+    for number, (area, answer) in enumerate(zip(areas, answers, strict=True)):
+        offers, bids, wh = table(area, answer.energies)
+        found = figures(area, offers, bids, wh)
+        spent = found.comforts_u + area.charge_u
+        worth = found.values_u * SCALE // np.maximum(spent, 1)
+        rows = zip(worth.tolist(), offers.tolist(), bids.tolist(), spent.tolist(), strict=True)
+        ranked += [(each, number, offer, bid, cost) for each, offer, bid, cost in rows]
+    ranked.sort()
+    for _, number, offer, bid, cost in ranked:
+        if over_u <= 0:
+            return
+        del answers[number].energies[offer, bid]
+        over_u -= cost

@@ -37,9 +37,11 @@ class Options:
     reading: Reading = "A"
 
 
-DEFAULT: Final = Options()
-
-
 def options_of(spec: EventSpec, rules: RuleSet) -> Options:
-    """Switches of an event under a rule set."""
-    return DEFAULT
+    """Switches of an event under a rule set. Pairs across areas are not a rule set's matter yet (`across` is False)."""
+    return Options(
+        price_rule=rules.price_rule,
+        comfort_steps_ppm=tuple(rules.comfort_steps_ppm) or STEPS_ONE,
+        headroom_wh={chain: (watts * spec.slot_s // 3_600,) * spec.slots for chain, watts in rules.headroom_w},
+        reading=rules.reading,
+    )

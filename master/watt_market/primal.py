@@ -1,157 +1,249 @@
-"""Feasible integer energies: repair of a proposal, greedy filling, and the slices a solution is made of.
+"""Feasible integer energies of one area: pairing of what is to be sold with what is to be bought, repair, filling.
 
 (P-U) without headroom rows is a packing program: taking energy away, or a pair with all its energy, stays feasible
 (model 1.4, fact 1). So any proposal - rounded floats, a merge of two sorted lists, nonsense - becomes feasible by
-cutting, and better by filling what is left in order of worth.
+cutting, and better by filling what is left.
+
+Given what each row trades in each slot, every pairing of sellers with buyers is worth the same but for the charges. So
+`pair_up` looks for few pairs: it always joins the two rows that can move the most energy between them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-from watt_chain.contract.market import MULTIPLIER_SCALE, Assignment, Slice
+import numpy as np
+from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
+from watt_chain.contract.market import Assignment, Slice
 
-from watt_market.certificate import ceil_div
-from watt_market.dual import Multipliers
-from watt_market.upper import AreaProblem, bound_scaled, comfort_u, gains_u, value_u
+from watt_market.bound import Multipliers, ceil_div
+from watt_market.upper import AreaProblem, Integers, figures
 
-Energies = list[list[int]]
-"Wh, shape (pair, slot), pairs in the order of AreaProblem.pairs."
+Energies = dict[tuple[int, int], Integers]
+"(offer, bid) -> Wh per slot; pairs without energy are absent."
+UNLIMITED: int = 2**62
+"A budget that never binds."
 
 
-@dataclass(slots=True)
 class Filling:
-    """Energies of all areas under construction, with what is left of each cap and of the budget."""
+    """Energies of an area under construction, with what is left of each cap and of the budget."""
 
-    areas: Sequence[AreaProblem]
-    budget_u: int
-    energies: list[Energies] = field(init=False)
-    offers_left: list[Energies] = field(init=False)
-    bids_left: list[Energies] = field(init=False)
-    left_u: int = field(init=False)
+    def __init__(self, area: AreaProblem, budget_u: int, rho_scaled: int = 0) -> None:
+        self.area, self.left_u, self.rho_scaled = area, budget_u, rho_scaled
+        self.energies: Energies = {}
+        self.offers_left, self.bids_left = area.offer_caps.copy(), area.bid_caps.copy()
+        self.offer_totals, self.bid_totals = area.offer_totals.copy(), area.bid_totals.copy()
 
-    def __post_init__(self) -> None:
-        self.energies = [[[0] * area.slots for _ in area.pairs] for area in self.areas]
-        self.offers_left = [[list(row) for row in area.offer_caps] for area in self.areas]
-        self.bids_left = [[list(row) for row in area.bid_caps] for area in self.areas]
-        self.left_u = self.budget_u
-
-    def add(self, a: int, p: int, slot: int, wanted_wh: int) -> int:
-        """Give pair `p` of area `a` up to `wanted_wh` more in `slot`, as caps, budget and comfort allow."""
-        area = self.areas[a]
-        pair, alpha = area.pairs[p], area.alpha_u_per_wh[slot]
-        if pair.margin_u_per_wh <= alpha:
-            return 0
-        wh = min(wanted_wh, self.offers_left[a][pair.offer][slot], self.bids_left[a][pair.bid][slot])
-        opening_u = 0 if any(self.energies[a][p]) else area.charge_u
-        if alpha:
-            wh = min(wh, (self.left_u - opening_u) // alpha)
-        if wh <= 0 or opening_u > self.left_u:
-            return 0
-        self._change(a, p, slot, wh)
-        self.left_u -= opening_u
+    def add(self, offer: int, bid: int, wanted_wh: Integers) -> Integers:
+        """Give a pair up to `wanted_wh` (T,) more, as admissibility, caps, comfort and budget allow; what it got."""
+        area = self.area
+        net = area.values[bid] - area.costs[offer] - area.alpha[offer]
+        wh = np.minimum(np.minimum(self.offers_left[offer], self.bids_left[bid]), wanted_wh)
+        wh = np.where((net > 0) & area.allowed[offer, bid], np.maximum(wh, 0), 0)
+        for left in (int(self.offer_totals[offer]), int(self.bid_totals[bid])):
+            if int(wh.sum()) > left:
+                wh = _first(wh, np.argsort(-net, kind="stable"), left)
+        is_open = (offer, bid) in self.energies
+        spare_u = self.left_u - (0 if is_open else area.charge_u)
+        if spare_u < 0:
+            return np.zeros_like(wh)
+        if int((wh * area.alpha[offer]).sum()) > spare_u:
+            wh = self._afforded(offer, wh, net, spare_u)
+        if not wh.any():
+            return wh
+        self._change(offer, bid, wh)
+        self.left_u -= 0 if is_open else area.charge_u
         return wh
 
-    def drop(self, a: int, p: int) -> list[int]:
-        """Take pair `p` of area `a` out with all its energy; return what it had."""
-        had = list(self.energies[a][p])
-        if any(had):
-            for slot, wh in enumerate(had):
-                self._change(a, p, slot, -wh)
-            self.left_u += self.areas[a].charge_u
+    def _afforded(self, offer: int, wh: Integers, net: Integers, spare_u: int) -> Integers:
+        alpha, kept = self.area.alpha[offer], np.zeros_like(wh)
+        by_worth = sorted(range(len(wh)), key=lambda t: (int(-net[t] * SCALE // max(int(alpha[t]), 1)), t))
+        for slot in by_worth:
+            cost = int(alpha[slot])
+            kept[slot] = int(wh[slot]) if not cost else min(int(wh[slot]), spare_u // cost)
+            spare_u -= cost * int(kept[slot])
+        return kept
+
+    def resume(self, energies: Mapping[tuple[int, int], Integers]) -> None:
+        """Take over a feasible matching; the budget given is what is left beside it."""
+        left_u = self.left_u
+        for pair in sorted(energies):
+            self._change(*pair, energies[pair])
+        self.left_u = left_u
+
+    def drop(self, offer: int, bid: int) -> Integers:
+        """Take a pair out with all its energy; return what it had."""
+        had = self.energies[offer, bid].copy()
+        self._change(offer, bid, -had)
+        self.left_u += self.area.charge_u
         return had
 
-    def drop_losers(self) -> None:
-        """Take out every pair in which a side would lose: cutting keeps feasibility (fact 2)."""
-        for a, area in enumerate(self.areas):
-            for p, pair in enumerate(area.pairs):
-                if any(self.energies[a][p]) and min(gains_u(area, pair, self.energies[a][p])) < 0:
-                    self.drop(a, p)
+    def _change(self, offer: int, bid: int, wh: Integers) -> None:
+        now = self.energies[offer, bid] + wh if (offer, bid) in self.energies else wh.copy()
+        if now.any():
+            self.energies[offer, bid] = now
+        else:
+            del self.energies[offer, bid]
+        self.offers_left[offer] -= wh
+        self.bids_left[bid] -= wh
+        self.offer_totals[offer] -= wh.sum()
+        self.bid_totals[bid] -= wh.sum()
+        self.left_u -= int((wh * self.area.alpha[offer]).sum())
 
-    def fill(self, rho_scaled: int) -> None:
-        """Use what is left: first pairs that already pay their charge, then new ones, dearest net worth first."""
-        ranked = []
-        for a, area in enumerate(self.areas):
-            for p, pair in enumerate(area.pairs):
-                for slot, room in enumerate(pair.room_wh):
-                    alpha = area.alpha_u_per_wh[slot]
-                    worth = MULTIPLIER_SCALE * pair.margin_u_per_wh - (MULTIPLIER_SCALE + rho_scaled) * alpha
-                    if room and pair.margin_u_per_wh > alpha:
-                        ranked.append((-worth, a, p, slot))
-        ranked.sort()  # ties: area, pair, slot, so that every run agrees
-        for _, a, p, slot in ranked:
-            if any(self.energies[a][p]):
-                self.add(a, p, slot, self.areas[a].pairs[p].room_wh[slot])
-        self._open_pairs(ranked)
+    def losers(self) -> list[tuple[int, int]]:
+        """Pairs in which a side would lose, or that are worth less than they cost at this rho."""
+        offers, bids, energies = table(self.area, self.energies)
+        found = figures(self.area, offers, bids, energies)
+        least = np.minimum(found.buyer_gains_u, found.seller_gains_u)
+        priced = (found.comforts_u + self.area.charge_u) * self.rho_scaled
+        poor = (least < 0) | (found.values_u * SCALE < priced)
+        return [(int(offers[i]), int(bids[i])) for i in np.flatnonzero(poor)]
 
-    def _open_pairs(self, ranked: Sequence[tuple[int, int, int, int]]) -> None:
-        tried: set[tuple[int, int]] = set()  # membership only
-        for _, a, p, _slot in ranked:
-            if (a, p) in tried or any(self.energies[a][p]):
-                continue
-            tried.add((a, p))
-            pair = self.areas[a].pairs[p]
-            for slot in range(self.areas[a].slots):
-                self.add(a, p, slot, pair.room_wh[slot])
-            if any(self.energies[a][p]) and min(gains_u(self.areas[a], pair, self.energies[a][p])) < 0:
-                self.drop(a, p)
+    def settle(self) -> None:
+        """Take the losers out, fill what is left through open pairs and then new ones, take the losers out again."""
+        for pair in self.losers():
+            self.drop(*pair)
+        self.fill_open()
+        self.pair_up(self.offers_left, self.bids_left)
+        for pair in self.losers():
+            self.drop(*pair)
 
-    def value_u(self) -> int:
-        """Z of what is placed so far."""
-        return sum(
-            value_u(area, pair, wh)
-            for area, rows in zip(self.areas, self.energies, strict=True)
-            for pair, wh in zip(area.pairs, rows, strict=True)
-            if any(wh)
-        )
+    def fill_open(self) -> None:
+        """Use what is left in pairs that already pay their charge, dearest buyer and cheapest seller first."""
+        area = self.area
+        order = sorted(self.energies, key=lambda p: (int(area.costs[p[0]] - area.values[p[1]]), p))
+        for offer, bid in order:
+            self.add(offer, bid, self._worthy(offer, bid))
 
-    def _change(self, a: int, p: int, slot: int, wh: int) -> None:
-        pair = self.areas[a].pairs[p]
-        self.energies[a][p][slot] += wh
-        self.offers_left[a][pair.offer][slot] -= wh
-        self.bids_left[a][pair.bid][slot] -= wh
-        self.left_u -= wh * self.areas[a].alpha_u_per_wh[slot]
+    def _worthy(self, offer: int, bid: int) -> Integers:
+        """Room of a pair in the slots that pay for their comfort at this rho."""
+        area = self.area
+        net = SCALE * (area.values[bid] - area.costs[offer]) - (SCALE + self.rho_scaled) * area.alpha[offer]
+        return np.where(net > 0, np.minimum(area.offer_caps[offer], area.bid_caps[bid]), 0)
+
+    def pair_up(self, sells: Integers, buys: Integers) -> None:
+        """Join rows until nothing worth its charge is left of sells (S, T) and buys (N, T); ties: lower index."""
+        pairing = _Pairing(self, sells.copy(), buys.copy())
+        while pairing.step():
+            pass
+
+
+class _Pairing:
+    """The state of `pair_up`: for every pair what it could move, and for every offer its best bid."""
+
+    def __init__(self, filling: Filling, sells: Integers, buys: Integers) -> None:
+        self.filling, self.sells, self.buys = filling, sells, buys
+        area = filling.area
+        self.net = SCALE * (area.values[None, :] - area.costs[:, None])
+        self.comfort = (SCALE + filling.rho_scaled) * area.alpha
+        self.shut = ~area.allowed
+        self.moves = np.zeros(area.allowed.shape, dtype=np.int64)
+        for offer in range(len(self.moves)):
+            self._refresh_row(offer)
+        self.best = self.moves.argmax(axis=1) if self.moves.size else np.zeros(0, dtype=np.int64)
+        self.peaks = self.moves[np.arange(len(self.best)), self.best] if self.moves.size else self.best
+
+    def step(self) -> bool:
+        """Join the best pair; False when none is left."""
+        if not self.peaks.size or int(self.peaks.max()) <= 0:
+            return False
+        offer = int(self.peaks.argmax())
+        bid = int(self.best[offer])
+        net = self.net[offer, bid] - self.comfort[offer]
+        wanted = np.where(net > 0, np.minimum(self.sells[offer], self.buys[bid]), 0)
+        got = self.filling.add(offer, bid, wanted)
+        if not got.any() or self._loses(offer, bid):
+            if got.any():
+                self.filling._change(offer, bid, -got)
+                if (offer, bid) not in self.filling.energies:
+                    self.filling.left_u += self.filling.area.charge_u
+            self.shut[offer, bid], self.moves[offer, bid] = True, 0
+        else:
+            self.sells[offer] -= got
+            self.buys[bid] -= got
+            if (got < wanted).any():  # a total or the budget: no more from this pair
+                self.shut[offer, bid] = True
+            self._refresh_row(offer)
+            self._refresh_column(bid)
+            stale = np.flatnonzero(self.best == bid)
+            self.best[stale] = self.moves[stale].argmax(axis=1)
+            self.peaks[stale] = self.moves[stale, self.best[stale]]
+        self.best[offer] = int(self.moves[offer].argmax())
+        self.peaks[offer] = self.moves[offer, self.best[offer]]
+        return True
+
+    def _loses(self, offer: int, bid: int) -> bool:
+        area, energies = self.filling.area, self.filling.energies[offer, bid]
+        found = figures(area, np.array([offer]), np.array([bid]), energies[None, :])
+        worth = int(found.values_u[0]) * SCALE
+        priced = int(found.comforts_u[0] + area.charge_u) * self.filling.rho_scaled
+        return min(int(found.buyer_gains_u[0]), int(found.seller_gains_u[0])) < 0 or worth < priced
+
+    def _refresh_row(self, offer: int) -> None:
+        wh = np.minimum(self.sells[offer][None, :], self.buys)
+        worthy = self.net[offer][:, None] > self.comfort[offer][None, :]
+        self.moves[offer] = np.where(self.shut[offer], 0, (wh * worthy).sum(axis=1))
+
+    def _refresh_column(self, bid: int) -> None:
+        wh = np.minimum(self.sells, self.buys[bid][None, :])
+        worthy = self.net[:, bid][:, None] > self.comfort
+        self.moves[:, bid] = np.where(self.shut[:, bid], 0, (wh * worthy).sum(axis=1))
+
+
+def _first(wh: Integers, order: Integers, limit: int) -> Integers:
+    """Keep `limit` Wh of `wh`, slots in the given order."""
+    kept = np.zeros_like(wh)
+    for slot in order.tolist():
+        kept[slot] = min(int(wh[slot]), limit)
+        limit -= int(kept[slot])
+    return kept
 
 
 def repaired(
-    areas: Sequence[AreaProblem],
-    budget_u: int,
-    rho_scaled: int,
-    proposal: Sequence[Mapping[int, Sequence[int]]],
-) -> list[Energies]:
-    """Make the proposal (per area: pair position -> Wh per slot) feasible and rational, then fill it up.
-
-    Deterministic: areas, pairs and slots in their order; ties as in `Filling.fill`.
-    """
-    filling = Filling(areas, budget_u)
-    for a, wanted in enumerate(proposal):
-        for p in sorted(wanted):
-            for slot, wh in enumerate(wanted[p]):
-                filling.add(a, p, slot, wh)
-    filling.drop_losers()
-    filling.fill(rho_scaled)
-    return filling.energies
+    area: AreaProblem, budget_u: int, rho_scaled: int, proposal: Mapping[tuple[int, int], Integers]
+) -> Filling:
+    """Make a proposal feasible and rational, then fill it up. Deterministic; pairs in order of their key."""
+    filling = Filling(area, budget_u, rho_scaled)
+    for pair in sorted(proposal):
+        filling.add(*pair, proposal[pair])
+    filling.settle()
+    return filling
 
 
-def total_u(areas: Sequence[AreaProblem], energies: Sequence[Energies]) -> int:
-    """Z of complete energies."""
-    return sum(
-        value_u(area, pair, wh)
-        for area, rows in zip(areas, energies, strict=True)
-        for pair, wh in zip(area.pairs, rows, strict=True)
-        if any(wh)
-    )
+def table(area: AreaProblem, energies: Mapping[tuple[int, int], Integers]) -> tuple[Integers, Integers, Integers]:
+    """The pairs in order: offers (P,), bids (P,), Wh (P, T)."""
+    pairs = sorted(energies)
+    offers = np.array([offer for offer, _ in pairs], dtype=np.int64)
+    bids = np.array([bid for _, bid in pairs], dtype=np.int64)
+    wh = np.array([energies[pair] for pair in pairs], dtype=np.int64).reshape(len(pairs), area.slots)
+    return offers, bids, wh
 
 
-def slice_of(area: AreaProblem, energies: Energies, rho_scaled: int, u: Multipliers, q: Multipliers) -> Slice:
-    """Write an area's energies and multipliers as the slice that its stations check."""
-    active = [(pair, wh) for pair, wh in zip(area.pairs, energies, strict=True) if any(wh)]
+def value_u(area: AreaProblem, energies: Mapping[tuple[int, int], Integers]) -> int:
+    """Z of an area's energies."""
+    return int(figures(area, *table(area, energies)).values_u.sum())
+
+
+def cost_u(area: AreaProblem, energies: Mapping[tuple[int, int], Integers]) -> int:
+    """Comfort and charges of an area's energies: its part of the left side of Eq. (8)."""
+    return int(figures(area, *table(area, energies)).comforts_u.sum()) + area.charge_u * len(energies)
+
+
+def slice_of(area: AreaProblem, energies: Mapping[tuple[int, int], Integers], at: Multipliers, scaled: int) -> Slice:
+    """Write an area's energies and one leaf, whose bound is `scaled`, as the slice that its stations check."""
+    offers, bids, wh = table(area, energies)
+    found = figures(area, offers, bids, wh)
+    bound_u = ceil_div(scaled, SCALE)
     return Slice(
         chain=area.chain,
-        assignments=[Assignment(offer=pair.offer, bid=pair.bid, slot_wh=wh) for pair, wh in active],
-        offer_multipliers=u,
-        bid_multipliers=q,
-        value_u=sum(value_u(area, pair, wh) for pair, wh in active),
-        comfort_u=sum(comfort_u(area, wh) for _, wh in active),
-        charge_u=len(active) * area.charge_u,
-        bound_u=ceil_div(bound_scaled(area, rho_scaled, u, q), MULTIPLIER_SCALE),
+        assignments=[
+            Assignment(s, b, row) for s, b, row in zip(offers.tolist(), bids.tolist(), wh.tolist(), strict=True)
+        ],
+        offer_multipliers=at.u.tolist(),
+        bid_multipliers=at.q.tolist(),
+        value_u=int(found.values_u.sum()),
+        comfort_u=int(found.comforts_u.sum()),
+        charge_u=len(offers) * area.charge_u,
+        bound_u=bound_u,
+        spare_scaled=bound_u * SCALE - scaled,
+        offer_totals=at.e.tolist() if at.e.any() else [],
+        bid_totals=at.d.tolist() if at.d.any() else [],
     )

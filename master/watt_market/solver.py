@@ -16,9 +16,10 @@ import highspy
 import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE
 
-from watt_market.dual import Multipliers
-from watt_market.primal import Energies, repaired
-from watt_market.upper import AreaProblem
+from watt_market.book import SLOT_WH_MAX
+from watt_market.bound import MULTIPLIER_MAX, Multipliers
+from watt_market.primal import Energies, Filling
+from watt_market.upper import NO_TOTAL, AreaProblem
 
 MIP_GAP = 2e-4
 "Relative; below the distance of the linear bound itself, which no further search closes."
@@ -35,93 +36,118 @@ class SolverError(Exception):
 
 @dataclass(slots=True)
 class _Model:
-    """Columns: w of every (area, pair, slot) with room, then y of every pair. Rows: caps, budget, links."""
+    """Columns: w of every (area, pair, slot) with room, then y of every pair. Rows: budget, caps, totals, links."""
 
     cost: list[float] = field(default_factory=list)
     upper: list[float] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
     entries: list[list[tuple[int, float]]] = field(default_factory=list)
-    energy: list[tuple[int, int, int]] = field(default_factory=list)
-    "(area, pair, slot) of the leading columns."
-    offer_rows: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    bid_rows: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    budget_row: int = 0
+    energy: list[tuple[int, int, int, int]] = field(default_factory=list)
+    "(area, offer, bid, slot) of the leading columns."
+    rows: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
+    "(multiplier, area, row, slot) of the caps and totals; slot is 0 for a total."
 
     def row(self, limit: float) -> int:
         self.limits.append(limit)
         self.entries.append([])
         return len(self.limits) - 1
 
+    def enter(self, column: int, key: tuple[str, int, int, int], limit: int) -> None:
+        if key not in self.rows:
+            self.rows[key] = self.row(float(limit))
+        self.entries[self.rows[key]].append((column, 1.0))
+
+
+BUDGET_ROW = 0
+
 
 def solve(
     areas: Sequence[AreaProblem], budget_u: int, time_limit_s: int
-) -> tuple[int, list[Energies], list[tuple[Multipliers, Multipliers]]]:
-    """Return rho (scaled), feasible energies of every area, and (offer, bid) multipliers of every area.
+) -> tuple[int, list[Energies], list[Multipliers]]:
+    """Return rho (scaled), feasible energies of every area, and a start for the multipliers of every area.
 
-    Raises SolverError when HiGHS ends without a solution of either program.
+    Raises SolverError when HiGHS ends without a solution of either program, crashes, or answers with nonsense.
     """
     model = _build(areas, budget_u)
+    starts = [Multipliers.zeros(area) for area in areas]
     if not model.energy:
-        return 0, repaired(areas, budget_u, 0, [{} for _ in areas]), [_blank(area) for area in areas]
+        return 0, _repaired(areas, budget_u, 0, [{} for _ in areas]), starts
     _, duals = _run(model, integral=False, time_limit_s=time_limit_s)
     values, _ = _run(model, integral=True, time_limit_s=time_limit_s)
-    rho_scaled = _scaled(duals[model.budget_row])
-    proposal: list[dict[int, list[int]]] = [{} for _ in areas]
-    for column, (a, p, slot) in enumerate(model.energy):
-        wh = math.floor(values[column] + ROUND_UP)
+    proposal: list[Energies] = [{} for _ in areas]
+    for column, (a, offer, bid, slot) in enumerate(model.energy):
+        wh = min(math.floor(values[column] + ROUND_UP), SLOT_WH_MAX)
         if wh > 0:
-            proposal[a].setdefault(p, [0] * areas[a].slots)[slot] = wh
-    multipliers = [_blank(area) for area in areas]
-    for (a, s, slot), row in model.offer_rows.items():
-        multipliers[a][0][s][slot] = _scaled(duals[row])
-    for (a, b, slot), row in model.bid_rows.items():
-        multipliers[a][1][b][slot] = _scaled(duals[row])
-    return rho_scaled, repaired(areas, budget_u, rho_scaled, proposal), multipliers
+            proposal[a].setdefault((offer, bid), np.zeros(areas[a].slots, dtype=np.int64))[slot] = wh
+    for (name, a, number, slot), row in model.rows.items():
+        table = getattr(starts[a], name)
+        table[(number, slot) if table.ndim == 2 else number] = _scaled(duals[row])
+    rho_scaled = _scaled(duals[BUDGET_ROW])
+    return rho_scaled, _repaired(areas, budget_u, rho_scaled, proposal), starts
 
 
-def _blank(area: AreaProblem) -> tuple[Multipliers, Multipliers]:
-    return [[0] * area.slots for _ in area.offer_caps], [[0] * area.slots for _ in area.bid_caps]
+def _repaired(
+    areas: Sequence[AreaProblem], budget_u: int, rho_scaled: int, proposal: Sequence[Energies]
+) -> list[Energies]:
+    """Integers of every area, within what the areas before it left of the budget."""
+    fillings = []
+    for area, rows in zip(areas, proposal, strict=True):
+        filling = Filling(area, budget_u)
+        for pair in sorted(rows):
+            filling.add(*pair, rows[pair])
+        for pair in filling.losers():
+            filling.drop(*pair)
+        budget_u = filling.left_u
+        fillings.append(filling)
+    for filling in fillings:
+        filling.left_u, filling.rho_scaled = budget_u, rho_scaled
+        filling.settle()
+        budget_u = filling.left_u
+    return [filling.energies for filling in fillings]
 
 
 def _scaled(dual: float) -> int:
     """HiGHS minimises, so a row "<= limit" has a dual <= 0; the multiplier is its negative."""
-    return max(0, round(-dual * MULTIPLIER_SCALE))
+    if not math.isfinite(dual):
+        raise SolverError("a dual is not a number")
+    return min(max(0, round(-dual * MULTIPLIER_SCALE)), MULTIPLIER_MAX)
 
 
 def _build(areas: Sequence[AreaProblem], budget_u: int) -> _Model:
     model = _Model()
-    model.budget_row = model.row(float(budget_u))
-    links: list[tuple[int, int, int, int]] = []  # energy column, area, pair, room
+    model.row(float(budget_u))
+    links: list[tuple[int, int, int, int, int]] = []  # energy column, area, offer, bid, room
     for a, area in enumerate(areas):
-        for p, pair in enumerate(area.pairs):
-            for slot, room in enumerate(pair.room_wh):
-                alpha = area.alpha_u_per_wh[slot]
-                if not room or pair.margin_u_per_wh <= alpha:
+        for offer, bid in np.argwhere(area.allowed).tolist():
+            for slot in range(area.slots):
+                room = int(min(area.offer_caps[offer, slot], area.bid_caps[bid, slot]))
+                alpha = int(area.alpha[offer, slot])
+                net = int(area.values[bid] - area.costs[offer]) - alpha
+                if not room or net <= 0:
                     continue
                 column = len(model.energy)
-                model.energy.append((a, p, slot))
-                model.cost.append(float(alpha - pair.margin_u_per_wh))
+                model.energy.append((a, offer, bid, slot))
+                model.cost.append(float(-net))
                 model.upper.append(float(room))
-                for rows, key, cap in (
-                    (model.offer_rows, (a, pair.offer, slot), area.offer_caps[pair.offer][slot]),
-                    (model.bid_rows, (a, pair.bid, slot), area.bid_caps[pair.bid][slot]),
-                ):
-                    if key not in rows:
-                        rows[key] = model.row(float(cap))
-                    model.entries[rows[key]].append((column, 1.0))
+                model.enter(column, ("u", a, offer, slot), int(area.offer_caps[offer, slot]))
+                model.enter(column, ("q", a, bid, slot), int(area.bid_caps[bid, slot]))
+                if area.offer_totals[offer] < NO_TOTAL:
+                    model.enter(column, ("e", a, offer, 0), int(area.offer_totals[offer]))
+                if area.bid_totals[bid] < NO_TOTAL:
+                    model.enter(column, ("d", a, bid, 0), int(area.bid_totals[bid]))
                 if alpha:
-                    model.entries[model.budget_row].append((column, float(alpha)))
-                links.append((column, a, p, room))
-    columns: dict[tuple[int, int], int] = {}
-    for energy_column, a, p, room in links:
-        if (a, p) not in columns:
-            columns[a, p] = len(model.cost)
+                    model.entries[BUDGET_ROW].append((column, float(alpha)))
+                links.append((column, a, offer, bid, room))
+    columns: dict[tuple[int, int, int], int] = {}
+    for energy_column, a, offer, bid, room in links:
+        if (a, offer, bid) not in columns:
+            columns[a, offer, bid] = len(model.cost)
             model.cost.append(float(areas[a].charge_u))
             model.upper.append(1.0)
             if areas[a].charge_u:
-                model.entries[model.budget_row].append((columns[a, p], float(areas[a].charge_u)))
+                model.entries[BUDGET_ROW].append((columns[a, offer, bid], float(areas[a].charge_u)))
         row = model.row(0.0)
-        model.entries[row] += [(energy_column, 1.0), (columns[a, p], -float(room))]
+        model.entries[row] += [(energy_column, 1.0), (columns[a, offer, bid], -float(room))]
     return model
 
 
@@ -144,7 +170,10 @@ def _run(model: _Model, *, integral: bool, time_limit_s: int) -> tuple[list[floa
     usable = (status.kOptimal, status.kTimeLimit, status.kSolutionLimit)
     if solver.getModelStatus() not in usable or len(solution.col_value) != len(model.cost):
         raise SolverError(f"status {solver.modelStatusToString(solver.getModelStatus())}")
-    return list(solution.col_value), list(solution.row_dual)
+    values = list(solution.col_value)
+    if not all(math.isfinite(value) for value in values):
+        raise SolverError("a value is not a number")
+    return values, list(solution.row_dual)
 
 
 def _lp(model: _Model, integral: bool) -> "highspy.HighsLp":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 from watt_chain.contract.event import EventSpec, Unit
 from watt_chain.contract.market import Bid, Book, Offer, Slice
 from watt_chain.contract.rules import RULES_1, RuleSet
 from watt_market.book import canonical
-from watt_market.upper import AreaProblem, gains_u, value_u
+from watt_market.primal import Energies, table
+from watt_market.upper import AreaProblem, Figures, figures
 
 RICH = 10**12
 "A budget or an escrow limit that never binds."
@@ -86,40 +89,35 @@ def random_books(seed: int, rows: int, slots: int, areas: int = 1, most_wh: int 
     return books, [generator.randint(20, 160) for _ in range(slots)]
 
 
-def energies_of(area: AreaProblem, part: Slice) -> list[list[int]]:
-    """Wh per (pair, slot) of a slice."""
-    found = {(a.offer, a.bid): list(a.slot_wh) for a in part.assignments}
-    return [found.get((pair.offer, pair.bid), [0] * area.slots) for pair in area.pairs]
+def energies_of(area: AreaProblem, part: Slice) -> Energies:
+    """Wh per slot of every pair of a slice."""
+    return {(a.offer, a.bid): np.array(a.slot_wh, dtype=np.int64) for a in part.assignments}
 
 
 def brute_force_u(area: AreaProblem, budget_u: int) -> int:
     """The optimum of (P-U) by trying every integer matching of a tiny book."""
     best = 0
-    choices = [product(*(range(room + 1) for room in pair.room_wh)) for pair in area.pairs]
-    for matching in product(*(list(choice) for choice in choices)):
-        if _fits(area, matching, budget_u):
-            worth = [value_u(area, p, wh) for p, wh in zip(area.pairs, matching, strict=True) if any(wh)]
-            best = max(best, sum(worth))
+    pairs = [(int(s), int(b)) for s, b in np.argwhere(area.allowed)]
+    rooms = [np.minimum(area.offer_caps[s], area.bid_caps[b]).tolist() for s, b in pairs]
+    choices = [list(product(*(range(room + 1) for room in row))) for row in rooms]
+    for matching in product(*choices):
+        chosen = {pair: np.array(wh, dtype=np.int64) for pair, wh in zip(pairs, matching, strict=True) if any(wh)}
+        offers, bids, wh = table(area, chosen)
+        found = figures(area, offers, bids, wh)
+        if _fits(area, offers, bids, wh, found, budget_u):
+            best = max(best, int(found.values_u.sum()))
     return best
 
 
-def _fits(area: AreaProblem, matching: Sequence[Sequence[int]], budget_u: int) -> bool:
-    cost_u = 0
-    sold = [[0] * area.slots for _ in area.offer_caps]
-    bought = [[0] * area.slots for _ in area.bid_caps]
-    for pair, energies in zip(area.pairs, matching, strict=True):
-        if not any(energies):
-            continue
-        if min(gains_u(area, pair, energies)) < 0:
+def _fits(area: AreaProblem, offers: Any, bids: Any, wh: Any, found: Figures, budget_u: int) -> bool:
+    if (found.buyer_gains_u < 0).any() or (found.seller_gains_u < 0).any():
+        return False
+    for index, caps, totals in (
+        (offers, area.offer_caps, area.offer_totals),
+        (bids, area.bid_caps, area.bid_totals),
+    ):
+        used = np.zeros_like(caps)
+        np.add.at(used, index, wh)
+        if (used > caps).any() or (used.sum(axis=1) > totals).any():
             return False
-        cost_u += area.charge_u + sum(a * wh for a, wh in zip(area.alpha_u_per_wh, energies, strict=True))
-        for slot, wh in enumerate(energies):
-            sold[pair.offer][slot] += wh
-            bought[pair.bid][slot] += wh
-    held = all(
-        x <= cap for row, caps in zip(sold, area.offer_caps, strict=True) for x, cap in zip(row, caps, strict=True)
-    )
-    fed = all(
-        x <= cap for row, caps in zip(bought, area.bid_caps, strict=True) for x, cap in zip(row, caps, strict=True)
-    )
-    return held and fed and cost_u <= budget_u
+    return int(found.comforts_u.sum()) + area.charge_u * len(offers) <= budget_u

@@ -8,22 +8,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from market_world import bid, book_of, offer, random_books, rules, signal
 from msgspec.structs import replace
 from watt_chain.contract.market import MULTIPLIER_SCALE, Assignment, Slice, Solution
+from watt_market.bound import Bound, Multipliers
 from watt_market.certificate import check_slice, check_solution
 from watt_market.dual import polish
 from watt_market.engine import Market
-from watt_market.upper import bound_scaled, problem
+from watt_market.upper import AreaProblem, problem
 
 RULES = rules()
 Path = tuple[int, ...]
 
 SLICE_FIELDS = Slice.__struct_fields__
-MULTIPLIERS = (SLICE_FIELDS.index("offer_multipliers"), SLICE_FIELDS.index("bid_multipliers"))
 
 
 def integers(tree: Any, path: Path = ()) -> Iterator[Path]:
@@ -56,9 +57,7 @@ def test_given_any_integer_of_a_slice_changed_then_a_row_fails_and_is_named(seed
     assert check_slice(books[0], part, solution.rho_scaled, spec, RULES) == ""
     count = 0
     for path in integers(msgspec.to_builtins(part)):
-        # A multiplier is a bound's price in 10^-6; by one unit of money per Wh it never passes (certificate.py).
-        unit = MULTIPLIER_SCALE if path[0] in MULTIPLIERS else 1
-        for by in (unit, -unit, 3 * unit + 1):
+        for by in (1, -1, 1_000, MULTIPLIER_SCALE):
             reason = check_slice(books[0], changed(part, path, by), solution.rho_scaled, spec, RULES)
             assert reason.startswith("slice-"), f"{SLICE_FIELDS[path[0]]}{path[1:]} {by:+d} passed"
             count += 1
@@ -79,35 +78,66 @@ def test_given_any_integer_of_a_solution_changed_then_a_row_fails_and_is_named()
     assert Market().check(replace(solution, slices=solution.slices[:1]), books, spec, RULES) == "solution-slices"
 
 
+def drawn(area: AreaProblem, seed: int, spread: int) -> Multipliers:
+    generator, at = random.Random(seed), Multipliers.zeros(area)
+    for table in (at.u, at.q):
+        table[:] = np.array([[generator.randint(0, spread) for _ in row] for row in table.tolist()])
+    return at
+
+
 @given(seed=st.integers(0, 50), rho=st.integers(0, 5 * MULTIPLIER_SCALE), spread=st.integers(0, 10**9))
 def test_the_bound_holds_for_any_multipliers(seed: int, rho: int, spread: int) -> None:
     books, alpha = random_books(seed, 3, 3)
     spec = signal(alpha, budget_u=10**6)
-    area, generator = problem(books[0], spec, RULES), random.Random(seed)
-    u = [[generator.randint(0, spread) for _ in row] for row in area.offer_caps]
-    q = [[generator.randint(0, spread) for _ in row] for row in area.bid_caps]
+    area = problem(books[0], spec, RULES)
+    at = drawn(area, seed, spread)
     value_u = Market().clear(books, spec, RULES).value_u
-    for offers, bids in ((u, q), polish(area, rho, u, q)):
-        assert bound_scaled(area, rho, offers, bids) + rho * spec.budget_u >= value_u * MULTIPLIER_SCALE
+    for bound in (Bound(area, rho, at), polish(area, rho, at)):
+        assert bound.scaled() + rho * spec.budget_u >= value_u * MULTIPLIER_SCALE
 
 
 @given(seed=st.integers(0, 200), spread=st.integers(0, 10**9))
 def test_polished_multipliers_are_least_and_never_worse(seed: int, spread: int) -> None:
     books, alpha = random_books(seed, 3, 3)
-    spec = signal(alpha)
-    area, generator = problem(books[0], spec, RULES), random.Random(seed)
-    u = [[generator.randint(0, spread) for _ in row] for row in area.offer_caps]
-    q = [[generator.randint(0, spread) for _ in row] for row in area.bid_caps]
-    offers, bids = polish(area, 0, u, q)
-    bound = bound_scaled(area, 0, offers, bids)
-    assert bound <= bound_scaled(area, 0, u, q)
-    for rows in (offers, bids):
-        for row in rows:
-            for slot, multiplier in enumerate(row):
-                if multiplier:
-                    row[slot] -= 1
-                    assert bound_scaled(area, 0, offers, bids) > bound
-                    row[slot] += 1
+    area = problem(books[0], signal(alpha), RULES)
+    at = drawn(area, seed, spread)
+    polished = polish(area, 0, at)
+    assert polished.scaled() <= Bound(area, 0, at).scaled()
+    assert polished.not_least() == ""
+    for name in ("u", "q"):
+        table = getattr(polished.at, name)
+        for index, slot in np.argwhere(table > 0):
+            lowered = polished.at.copy()
+            getattr(lowered, name)[index, slot] -= 1
+            assert Bound(area, 0, lowered).scaled() > polished.scaled()
+
+
+def bound_in_plain_integers(area: AreaProblem, rho: int, at: Multipliers) -> int:
+    """The formula of model 1.4, term by term."""
+    w, d, alpha = area.offer_caps.tolist(), area.bid_caps.tolist(), area.alpha.tolist()
+    u, q, c, v = at.u.tolist(), at.q.tolist(), area.costs.tolist(), area.values.tolist()
+    slots = range(area.slots)
+    found = sum(w[s][t] * u[s][t] for s in range(len(w)) for t in slots)
+    found += sum(d[b][t] * q[b][t] for b in range(len(d)) for t in slots)
+    for s, b in np.argwhere(area.allowed).tolist():
+        gain = -(MULTIPLIER_SCALE + rho) * area.charge_u
+        for t in slots:
+            worth = MULTIPLIER_SCALE * (v[b] - c[s]) - (MULTIPLIER_SCALE + rho) * alpha[s][t] - u[s][t] - q[b][t]
+            gain += min(w[s][t], d[b][t]) * max(0, worth)
+        found += max(0, gain)
+    return int(found)
+
+
+@given(seed=st.integers(0, 30), rho=st.integers(0, 10**7), shift=st.integers(0, 58))
+def test_the_bound_is_the_formula_where_64_bits_do_and_where_they_would_not(seed: int, rho: int, shift: int) -> None:
+    books, alpha = random_books(seed, 3, 3)
+    area = problem(books[0], signal(alpha), RULES)
+    at = drawn(area, seed, 10**8)
+    at.u = at.u.astype(object) + (1 << shift)
+    expected = bound_in_plain_integers(area, rho, at)
+    bound = Bound(area, rho, at)
+    assert bound.scaled() == expected
+    assert (bound.kind is object) == (shift > 48) or 44 <= shift <= 52
 
 
 def cleared() -> tuple[Any, Any, Solution]:

@@ -1,0 +1,159 @@
+"""One area's terms of the Lagrangian bound (model.md 1.4), as a function of its multipliers, in exact integers.
+
+For any integers u, q, e, d, rho >= 0, scaled by 10^6, no matching of the area is worth more, net of rho times its
+comfort and charges, than
+
+    sum W u + sum D q + sum E e + sum D d
+      + sum over pairs of max(0, sum_t M [ S (v - c - r) - (S + rho) alpha - u - q - e - d ]^+ - (S + rho) f)
+
+where e, d are the multipliers of rows with a total. In a leaf a pair that is fixed to 1 counts without the max, one
+fixed to 0 not at all. `rho B` is added once, by the solution.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
+from watt_chain.contract.market import Leaf
+
+from watt_market.upper import NO_TOTAL, AreaProblem, Integers
+
+MULTIPLIER_MAX: Final = 10**18
+"Far above a scaled price cap; keeps a hostile certificate's products small."
+WIDE: Final = 2**62
+"A sum that stays below this fits an int64 with room for one more addition."
+
+
+def ceil_div(numerator: int, denominator: int) -> int:
+    """Integer division rounded up: a bound may only be rounded away from the value."""
+    return -(-numerator // denominator)
+
+
+@dataclass(slots=True)
+class Multipliers:
+    """Multipliers of one area, scaled; e and d are 0 wherever a row has no total."""
+
+    u: Integers
+    "(S, T)"
+    q: Integers
+    "(N, T)"
+    e: Integers
+    "(S,)"
+    d: Integers
+    "(N,)"
+
+    @classmethod
+    def zeros(cls, area: AreaProblem) -> "Multipliers":
+        """All 0: a valid, loose bound."""
+        return cls(*(np.zeros_like(a) for a in (area.offer_caps, area.bid_caps, area.offer_totals, area.bid_totals)))
+
+    def copy(self) -> "Multipliers":
+        return Multipliers(self.u.copy(), self.q.copy(), self.e.copy(), self.d.copy())
+
+
+class Bound:
+    """The bound at given multipliers. `gains` is what each pair earns, (S, N); it is kept as multipliers move."""
+
+    def __init__(
+        self, area: AreaProblem, rho_scaled: int, at: Multipliers, fixed: Sequence[tuple[int, int, int]] = ()
+    ) -> None:
+        self.area, self.rho_scaled, self.at = area, rho_scaled, at
+        self.charge = (SCALE + rho_scaled) * area.charge_u
+        self.free = area.allowed.copy()
+        self.held = np.zeros_like(area.allowed)
+        for offer, bid, value in fixed:
+            self.free[offer, bid], self.held[offer, bid] = False, bool(value)
+        self.kind = np.int64 if self._fits() else object
+        for name in ("u", "q", "e", "d"):
+            setattr(at, name, getattr(at, name).astype(self.kind))
+        self.margins = SCALE * (area.values[None, :] - area.costs[:, None]).astype(self.kind)
+        self.comfort = (area.alpha.astype(self.kind)) * (SCALE + rho_scaled)
+        self.gains = self.refreshed()
+
+    @classmethod
+    def of_leaf(cls, area: AreaProblem, rho_scaled: int, leaf: Leaf) -> "Bound":
+        """The bound of a leaf whose shapes have been checked."""
+        at = Multipliers.zeros(area)
+        pairs = (
+            ("u", leaf.offer_multipliers),
+            ("q", leaf.bid_multipliers),
+            ("e", leaf.offer_totals),
+            ("d", leaf.bid_totals),
+        )
+        for name, rows in pairs:
+            if rows:
+                setattr(at, name, np.array(rows, dtype=object).reshape(getattr(at, name).shape))
+        return cls(area, rho_scaled, at, leaf.fixed)
+
+    def _fits(self) -> bool:
+        area, at = self.area, self.at
+        peaks = [_peak(values) for values in (at.u, at.q, at.e, at.d)]
+        worth = SCALE * (_peak(area.values) + _peak(area.costs)) + (SCALE + self.rho_scaled) * _peak(area.alpha)
+        room = min(_peak(area.offer_caps), _peak(area.bid_caps)) + 1
+        pair = (worth + sum(peaks)) * room * (area.slots + 1) + self.charge
+        limits = [_peak(np.where(t < NO_TOTAL, t, 0)) for t in (area.offer_totals, area.bid_totals)]
+        own = max(_peak(area.offer_caps) * area.slots, _peak(area.bid_caps) * area.slots, *limits) * max(peaks)
+        return pair * (max(area.allowed.shape) + 1) < WIDE and own < WIDE
+
+    def reduced(self, slot: int) -> Integers:
+        """Scaled reduced value of one Wh of each pair in a slot, (S, N); may be negative."""
+        at = self.at
+        ours = (self.comfort[:, slot] + at.u[:, slot] + at.e)[:, None]
+        found: Integers = self.margins - ours - (at.q[:, slot] + at.d)[None, :]
+        return found
+
+    def refreshed(self) -> Integers:
+        """The gains of all pairs at the multipliers as they are now."""
+        total = np.full(self.area.allowed.shape, -self.charge, dtype=self.kind)
+        for slot in range(self.area.slots):
+            total += self.area.rooms(slot) * np.maximum(self.reduced(slot), 0)
+        return total
+
+    def worth(self, gains: Integers) -> Integers:
+        """What pairs that gain so much add to the bound."""
+        found: Integers = np.where(self.held, gains, np.where(self.free, np.maximum(gains, 0), 0))
+        return found
+
+    def scaled(self) -> int:
+        """The area's terms of the bound, times SCALE."""
+        area, at = self.area, self.at
+        total = sum(self.worth(self.gains).sum(axis=1).tolist())
+        for caps, prices in ((area.offer_caps, at.u), (area.bid_caps, at.q)):
+            total += sum((caps * prices).sum(axis=1).tolist())
+        for limits, prices in ((area.offer_totals, at.e), (area.bid_totals, at.d)):
+            total += sum((limits * prices).tolist())
+        return int(total)
+
+    def lifts(self, slot: int) -> Integers:
+        """What each pair gains in a slot when one of its multipliers there is lowered by 1."""
+        found: Integers = np.where(self.reduced(slot) >= 0, self.area.rooms(slot), 0)
+        return found
+
+    def not_least(self) -> str:
+        """Name the first multiplier that could be lowered by itself without raising the bound; "" when none can."""
+        area, at, worth = self.area, self.at, self.worth(self.gains)
+        whole = np.zeros_like(self.gains)
+        for slot in range(area.slots):
+            lift = self.lifts(slot)
+            whole += lift
+            rise = self.worth(self.gains + lift) - worth
+            for side, rises, caps, prices in (
+                ("offer", rise.sum(axis=1), area.offer_caps[:, slot], at.u[:, slot]),
+                ("bid", rise.sum(axis=0), area.bid_caps[:, slot], at.q[:, slot]),
+            ):
+                for number in np.flatnonzero((prices > 0) & (rises <= caps)):
+                    return f"{side}-{number}-slot-{slot}-multiplier"
+        rise = self.worth(self.gains + whole) - worth
+        for side, rises, limits, prices in (
+            ("offer", rise.sum(axis=1), area.offer_totals, at.e),
+            ("bid", rise.sum(axis=0), area.bid_totals, at.d),
+        ):
+            for number in np.flatnonzero((prices > 0) & ((rises <= limits) | (limits == NO_TOTAL))):
+                return f"{side}-{number}-total-multiplier"
+        return ""
+
+
+def _peak(values: Integers) -> int:
+    return int(np.abs(values).max()) if values.size else 0
