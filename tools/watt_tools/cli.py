@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from watt_tools import bench_cli, plug_cli, sim_cli
+from watt_tools import bench_cli, market_cli, plug_cli, sim_cli
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     sim_cli.add(commands)
     plug_cli.add(commands)
+    market_cli.add(commands)
     return parser
 
 

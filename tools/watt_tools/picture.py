@@ -100,3 +100,86 @@ def png(evening: Evening, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)
+
+
+@dataclass(frozen=True)
+class MarketPanels:
+    """Curves of one clearing: prices in u/Wh, energies in Wh."""
+
+    supply: list[tuple[int, int]]
+    "(ask, Wh), ascending by ask."
+    demand: list[tuple[int, int]]
+    "(limit price, Wh), falling."
+    traded_wh: int
+    matched: dict[int, list[int]]
+    "Per area: Wh per slot."
+    offered: list[int]
+    wanted: list[int]
+    trace: list[tuple[int, str, int, int]]
+    "(ms, stage, value, bound) of the search."
+
+
+AREAS_SHOWN = 8
+"Areas with a colour of their own; the others are added up."
+
+
+def market_png(panels: MarketPanels, path: Path) -> None:
+    """Draw supply and demand, matched volume per slot, and the gap over time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (curves, volume, gap) = pyplot.subplots(1, 3, figsize=(14, 4.4), dpi=120)
+    for rows, color, label in ((panels.supply, "#1f5f8b", "offers"), (panels.demand, "#b4532a", "bids")):
+        reached = [0]
+        for _, wh in rows:
+            reached.append(reached[-1] + wh)
+        prices = [price for price, _ in rows]
+        if rows:
+            curves.stairs(prices, [one / 1000 for one in reached], baseline=None, color=color, linewidth=2, label=label)
+    curves.axvline(panels.traded_wh / 1000, color="#444444", linewidth=1, linestyle=":", label="matched")
+    curves.set_xlabel("energy of the window, kWh")
+    curves.set_ylabel("price, u/Wh")
+    curves.set_title("Supply and demand", fontsize=10)
+
+    slots = range(len(panels.offered))
+    volume.stairs(
+        [w / 1000 for w in panels.offered], edges := range(len(panels.offered) + 1), color="#1f5f8b", label="offered"
+    )
+    volume.stairs([w / 1000 for w in panels.wanted], edges, color="#b4532a", linestyle="--", label="wanted")
+    bottom = [0.0] * len(panels.offered)
+    ranked = sorted(panels.matched, key=lambda area: (-sum(panels.matched[area]), area))
+    groups = [([area], f"area {area}") for area in ranked[:AREAS_SHOWN]]
+    if ranked[AREAS_SHOWN:]:
+        groups.append((ranked[AREAS_SHOWN:], f"{len(ranked) - AREAS_SHOWN} more areas"))
+    for number, (areas, label) in enumerate(groups):
+        heights = [sum(panels.matched[area][slot] for area in areas) / 1000 for slot in slots]
+        shade = pyplot.get_cmap("viridis")(number / max(1, len(groups) - 1) * 0.85)
+        volume.bar([slot + 0.5 for slot in slots], heights, 0.8, bottom=bottom, color=shade, label=label)
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    volume.set_ylim(0, max(*panels.offered, *panels.wanted, 1) / 1000 * 1.35)
+    volume.set_xlabel("slot")
+    volume.set_ylabel("energy, kWh")
+    volume.set_title("Matched volume per slot", fontsize=10)
+
+    known = [
+        (ms / 1000, (bound - value) * 1_000_000 // bound / 10_000) for ms, _, value, bound in panels.trace if bound > 0
+    ]
+    gap.step([s for s, _ in known], [percent for _, percent in known], where="post", color="#1f5f8b", marker="o")
+    if known:
+        gap.annotate(f"{known[-1][1]:.4f} %", known[-1], (-8, 8), textcoords="offset points", ha="right", fontsize=9)
+    gap.set_ylim(bottom=0)
+    gap.set_xlabel("time of the search, s")
+    gap.set_ylabel("certified gap, % of the bound")
+    gap.set_title("Gap over time", fontsize=10)
+    for axes in (curves, volume, gap):
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    for axes in (curves, volume):
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)

@@ -98,3 +98,24 @@ def checks(console: Console, found: list[tuple[str, bool, str]]) -> None:
         mark = "[green]holds[/green]" if held else "[red]FAILS[/red]"
         console.print(f"  {mark}  {title}: {detail}", soft_wrap=True)
     console.print()
+
+
+PAIRS_SHOWN = 40
+"Pairs of a clearing printed one by one; `--json` has them all."
+
+
+def market_pairs(pairs: list[dict[str, Any]]) -> None:
+    """One row per matched pair of `wattpact market clear`."""
+    # Seven columns need about 100 characters; a narrower terminal wraps lines, which is easier to read than cut cells.
+    console = Console(highlight=False, width=max(100, Console().width))
+    table = Table(title="Matched pairs", title_justify="left")
+    for column in ("area", "offer", "bid", "Wh", "slots", "price u/Wh", "to the seller", "charge"):
+        table.add_column(column, justify="left" if column in ("offer", "bid", "price u/Wh") else "right")
+    for pair in pairs[:PAIRS_SHOWN]:
+        used = [price for price, wh in zip(pair["price_u_per_wh"], pair["slot_wh"], strict=True) if wh]
+        span = f"{min(used)}" if min(used) == max(used) else f"{min(used)} .. {max(used)}"
+        cells = [str(pair["area"]), pair["offer"], pair["bid"], f"{sum(pair['slot_wh']):,}", str(len(used)), span]
+        table.add_row(*cells, money(pair["paid_u"]), money(pair["charge_u"]))
+    console.print(table if pairs else "No pair is worth a contract.")
+    if len(pairs) > PAIRS_SHOWN:
+        console.print(f"and {len(pairs) - PAIRS_SHOWN} pairs more; --json prints all")
