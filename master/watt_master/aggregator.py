@@ -9,6 +9,7 @@ simply clears again: the certificate makes one correct answer as good as another
 """
 
 from watt_chain.contract import objects
+from watt_chain.contract.contest import Best, best_key
 from watt_chain.contract.credit import contracts_of
 from watt_chain.contract.event import State
 from watt_chain.contract.kinds import EventCall, Match
@@ -69,6 +70,11 @@ class Aggregator:
         if solution is None:
             return []
         stage = ",".join(f"{report.chain}:{report.state}" for report in main.areas)
+        best = view.read(MAIN, best_key(main.event), Best)
+        if best is not None and now_s >= best.closes_s:
+            stage += " decide"  # chains make no empty blocks: this call's block ends the window, and then refuses it
+        elif best is not None and best.solution.value_u >= solution.value_u:
+            return []
         return [Wish(MAIN, "Match", f"event {main.event}", Match(solution), stage)]
 
     def status(self) -> dict[str, object]:

@@ -11,8 +11,12 @@ import typing
 from pathlib import Path
 
 import msgspec
+<<<<<<< HEAD
 from watt_chain import election
 from watt_chain.contract import access, event, kinds, market, objects, orders, rules
+=======
+from watt_chain.contract import access, contest, event, kinds, market, objects, orders, rules
+>>>>>>> 77faef2 (contract: the best certified matching wins; limits on credit, a way back, a budget of rewards)
 from watt_chain.contract import main as main_chain
 
 DOCUMENT = Path(__file__).parents[2] / "station" / "CONTRACT.md"
@@ -42,10 +46,12 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "result/<n>": ("area", objects.Result, "users with a row, result root"),
     "result/<n>/<id8>": ("area", objects.ResultRow, "what the event did to one user"),
     "rp/<id8>": ("area", objects.Incentive, "incentive price of the later period"),
+    "standing/<id8>": ("area", objects.Standing, "what the limits on credit remember of a user"),
     "strength/<node>": ("area", objects.Strength, "response strength of a serving node"),
     "areas": ("main", main_chain.Areas, "chain numbers"),
     "anchor/<chain>": ("main", objects.AnchorState, "last block taken in"),
     "event/<n> (main)": ("main", objects.MainEvent, "the event"),
+    "best/<n>": ("main", contest.Best, "best matching handed in so far"),
     "book/<n>/<chain>": ("main", market.Book, "an area's book"),
 }
 "Key -> (chain, structure, meaning)."

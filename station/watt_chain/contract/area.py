@@ -22,6 +22,7 @@ from watt_chain.contract import (
     points,
     registration,
     settlement,
+    standing,
     tickets,
 )
 from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of
@@ -71,6 +72,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "Enrol": registration.enrol,
     "Rotate": registration.rotate,
     "Revoke": registration.revoke,
+    "Rehabilitate": standing.rehabilitate,
     "Deposit": registration.deposit,
     "Withdraw": registration.withdraw,
     "Inbox": inbox.take_messages,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from watt_chain.contract import metering, orders
+from watt_chain.contract import metering, orders, standing
 from watt_chain.contract.access import Session, largest_remainder, refuse_if
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import EventCall, Metered
@@ -31,7 +31,7 @@ from watt_chain.contract.objects import (
     sealed_key,
 )
 from watt_chain.contract.orders import PairState
-from watt_chain.contract.rules import PPM, RuleSet
+from watt_chain.contract.rules import PPM, RuleSet, remembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +100,38 @@ def buyer_performance(agreed: list[int], quota: list[int], load: list[int], eps:
     return Performance("breached", max(0, sum(agreed) - abs(net)), short)
 
 
-def credit_after(rules: RuleSet, before: int, performance: Performance, agreed_wh: int) -> int:
+def credit_after(
+    rules: RuleSet,
+    before: int,
+    performance: Performance,
+    agreed_wh: int,
+    counted_wh: int | None = None,
+    room: int | None = None,
+) -> int:
     """New credit, clamped to [0, cap]. Unverified: unchanged.
 
-    mode paper   +reward when performed, -penalty when breached.
-    mode energy  floor(reward * min(w, full) * (p - e) / (full * (10^6 - e))) with p = 10^6 * delivered // w and
-                 e = break_even_ppm, never below -penalty: p = e changes nothing, whoever delivers all gains reward.
+    counted_wh    energy that earns credit after the discount for repeated partners, at most agreed_wh (the default)
+    room          most that may be gained (default: no limit)
+
+    mode paper   floor(reward * counted / agreed) when performed, -penalty when breached.
+    mode energy  floor(reward * min(w, full) * (p - e) / (full * (10^6 - e))) with p = 10^6 * delivered // agreed,
+                 e = break_even_ppm, w = counted for a gain and agreed for a loss, never below -penalty: p = e changes
+                 nothing, whoever delivers all gains reward.
     """
     if performance.status not in ("performed", "breached"):
         return before
+    counted = agreed_wh if counted_wh is None else counted_wh
     if rules.mode == "paper":
-        change = rules.credit_reward if performance.status == "performed" else -rules.credit_penalty
+        performed = performance.status == "performed"
+        change = rules.credit_reward * counted // agreed_wh if performed else -rules.credit_penalty
     else:
         reached = PPM * performance.delivered_wh // agreed_wh
-        weight = min(agreed_wh, rules.full_weight_wh)
+        weight = min(counted if reached >= rules.break_even_ppm else agreed_wh, rules.full_weight_wh)
         scale = rules.full_weight_wh * (PPM - rules.break_even_ppm)
         change = rules.credit_reward * weight * (reached - rules.break_even_ppm) // scale
         change = max(change, -rules.credit_penalty)
+    if room is not None:
+        change = min(change, room)
     return min(max(before + change, 0), rules.credit_cap)
 
 
@@ -130,7 +145,7 @@ def settle_credit(session: Session, signer: Account, fields: EventCall) -> None:
     rules = session.rules(event.rules_version)
     over, under = [0] * event.spec.slots, [0] * event.spec.slots
     for user, pairs in contracts.items():
-        row = _row(session, event, rules, user, pairs)
+        row = _with_credit(session, event, rules, _row(session, event, rules, user, pairs), pairs)
         session.put(result_row_key(event.event, user), row)
         account = session.account(user)
         session.store_account(replace(account, credit=row.credit_after))
@@ -183,7 +198,7 @@ def _row(session: Session, event: AreaEvent, rules: RuleSet, user: bytes, pairs:
         delivered_wh=performance.delivered_wh,
         short_wh=performance.short_wh,
         credit_before=before,
-        credit_after=credit_after(rules, before, performance, sum(agreed)),
+        credit_after=before,
         traded_u=0,
         charge_u=0,
         penalty_u=0,
@@ -192,3 +207,18 @@ def _row(session: Session, event: AreaEvent, rules: RuleSet, user: bytes, pairs:
         notice="none",
         points=0,
     )
+
+
+def _with_credit(session: Session, event: AreaEvent, rules: RuleSet, row: ResultRow, pairs: list[Pair]) -> ResultRow:
+    """The row with the user's new credit; what the limits must remember is noted."""
+    if row.status == "unverified":
+        return row
+    day = event.spec.window_start_s // standing.DAY_S
+    known = standing.of(session, row.user)
+    counted_wh, partners = standing.count_trades(rules, known, day, standing.trades_of(row.user, pairs))
+    performance = Performance(row.status, row.delivered_wh, row.short_wh)
+    base = standing.idle_credit(rules, known, row.credit_before, day)
+    after = credit_after(rules, base, performance, row.agreed_wh, counted_wh, standing.room(rules, known, day))
+    if remembers(rules):
+        standing.note(session, row.user, day, max(0, after - base), partners)
+    return replace(row, credit_after=after)

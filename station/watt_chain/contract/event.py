@@ -58,7 +58,7 @@ class Trigger(StrEnum):
 class MainTrigger(StrEnum):
     """What can move an event of the main chain."""
 
-    MATCH = "Match"
+    MATCH = "match-decided"
     MATCH_DUE = "match-due"
     SETTLEMENT_AMOUNT = "SettlementAmount"
     ALL_REPORTED = "all-reported"

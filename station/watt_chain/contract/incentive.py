@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
+from watt_chain.contract import standing
 from watt_chain.contract.access import Session, refuse_if
 from watt_chain.contract.event import State
 from watt_chain.contract.kinds import EventCall
@@ -42,13 +43,26 @@ def price_incentives(session: Session, signer: Account, fields: EventCall) -> No
     rules = session.rules(event.rules_version)
     # The end counts from a deadline of the signal, not from this block: the outcome must not depend on block times.
     until_s = event.spec.settle_by_s + rules.rp_days * DAY_S
-    for row in rows_of(session, event):
-        if row.status not in ("performed", "breached"):
-            continue
-        performed = row.status == "performed"
-        price = session.market.incentive_price(
-            row.credit_after, performed, event.spec, event.mean_price_u_per_wh, rules
+    normal = event.spec.normal_price_u_per_wh
+    rows = rows_of(session, event)
+    prices = {
+        row.user: session.market.incentive_price(
+            row.credit_after, row.status == "performed", event.spec, event.mean_price_u_per_wh, rules
         )
+        for row in rows
+        if row.status in ("performed", "breached")
+    }
+    # What the grid company gives up at most, against what it took and what the regulator lets it spend (U13).
+    given_u = sum(
+        max(0, normal - prices[r.user]) * rules.rp_energy_factor * r.agreed_wh for r in rows if r.user in prices
+    )
+    allowed_u = rules.response_budget_u + sum(row.penalty_u for row in rows)
+    for row in rows:
+        if row.user not in prices:
+            continue
+        price = prices[row.user]
+        if given_u > allowed_u and price < normal:
+            price = normal - (normal - price) * allowed_u // given_u
         energy_wh = rules.rp_energy_factor * row.agreed_wh
         session.put(incentive_key(row.user), Incentive(event.event, price, until_s, energy_wh))
         session.put(result_row_key(event.event, row.user), replace(row, rp_u_per_wh=price))
@@ -68,6 +82,8 @@ def punish(session: Session, signer: Account, fields: EventCall) -> None:
         elif row.credit_after < rules.warn_below:
             notice = "warned"
         account = session.account(row.user)
+        if notice == "suspended" and not account.suspended:
+            standing.suspend(session, row.user, event.spec.settle_by_s)
         session.store_account(
             replace(account, suspended=account.suspended or notice == "suspended", warned=notice == "warned")
         )

@@ -74,6 +74,12 @@ class Revoke(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     id: Id8
 
 
+class Rehabilitate(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The regulator approves that days without violation count for a suspended user (U14)."""
+
+    user: Id8
+
+
 class Deposit(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Money that the grid company has received for a user."""
 
@@ -271,6 +277,14 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("area", "Revoke"): Kind(
         ("regulator",), (), Revoke, "signer, plug", "signer, plug", ("unknown-user", "unknown-plug", "already")
     ),
+    ("area", "Rehabilitate"): Kind(
+        ("regulator",),
+        (),
+        Rehabilitate,
+        "account, standing, rules",
+        "account, standing",
+        ("unknown-user", "rule-off", "not-suspended", "early"),
+    ),
     ("area", "Deposit"): Kind(("grid",), (), Deposit, "account", "account, supply", ("unknown-user", "amount")),
     ("area", "Withdraw"): Kind(("user",), (), Withdraw, "account", "account, supply", ("balance", "arrears")),
     ("area", "Inbox"): Kind(
@@ -428,12 +442,12 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         ),
     ),
     ("main", "Match"): Kind(
-        ("aggregator",),
+        ("aggregator", "grid", "regulator", "validator"),
         (State.ANNOUNCED,),
         Match,
-        "event, book, rules",
-        "event; emits Match per area",
-        (*_EVENT, "books", "slices", "slice-*", "solution-*"),
+        "event, book, rules, best",
+        "best, event; emits Match per area when decided",
+        (*_EVENT, "books", "not-better", "slices", "slice-*", "solution-*"),
     ),
     ("main", "SettlementAmount"): Kind(
         ("grid",),

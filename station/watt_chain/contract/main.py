@@ -14,22 +14,20 @@ from watt_wire import merkle
 
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, OutMessage, block_hash
-from watt_chain.contract import tickets
+from watt_chain.contract import contest, tickets
 from watt_chain.contract.access import Refused, Session, refuse, refuse_if
 from watt_chain.contract.area import ELECTION, Function, Keeper, dispatch, genesis_context, not_yet
 from watt_chain.contract.bidding import book_root
+from watt_chain.contract.contest import advance, halfway, main_event
 from watt_chain.contract.event import MAIN_TRANSITIONS, EventSpec, MainTrigger, State, check_spec
 from watt_chain.contract.inbox import RULES_SIZE_MAX, open_body, proven_header
 from watt_chain.contract.kinds import (
-    Abort,
     Anchor,
     Announced,
-    AreaMatch,
     BookClosed,
     EventCall,
     EventClosed,
     Initial,
-    Match,
     Matched,
     MatchRefused,
     Metered,
@@ -37,7 +35,7 @@ from watt_chain.contract.kinds import (
     RuleSetActive,
     RuleSetChange,
 )
-from watt_chain.contract.market import Book, Market, budgeted
+from watt_chain.contract.market import Book, Market
 from watt_chain.contract.objects import (
     MAIN_CHAIN,
     OPEN_KEY,
@@ -85,10 +83,8 @@ class MainContract(Keeper):
         _activate_rules(session)
         for number in session.open_events().numbers:
             event = main_event(session, number)
-            if event.state is State.ANNOUNCED and context.time_s >= event.spec.match_by_s:
-                for report in event.areas:
-                    session.emit(report.chain, "Abort", Abort(number, "no-match"))
-                advance(session, event, MainTrigger.MATCH_DUE)
+            if event.state is State.ANNOUNCED:
+                contest.pass_deadlines(session, event)
 
     def execute(self, state: ChainState, context: BlockContext, tx: DecodedTransaction) -> str:
         """Run one call; "" or the reject reason, and then the state is as before."""
@@ -108,26 +104,6 @@ class Areas(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 
 AREAS_KEY: Final = b"areas"
-
-
-def main_event(session: Session, number: int) -> MainEvent:
-    """An event of the main chain. Refuses "unknown-event"."""
-    event = session.get(event_key(number), MainEvent)
-    if event is None:
-        refuse("unknown-event")
-    return event
-
-
-def advance(session: Session, event: MainEvent, trigger: MainTrigger) -> MainEvent:
-    """Store the event in the state that the table gives. Refuses "stage" when the table has no such step."""
-    target = MAIN_TRANSITIONS[event.state].get(trigger)
-    if target is None:
-        refuse("stage")
-    moved = replace(event, state=target)
-    session.put(event_key(event.event), moved)
-    if target in (State.CLOSED, State.ABORTED):
-        session.forget_open(event.event)
-    return moved
 
 
 # Rules ------------------------------------------------------------------------------------------------------
@@ -190,55 +166,6 @@ def initial(session: Session, signer: Account, fields: Initial) -> None:
         session.emit(chain, "Initial", Announced(spec, rules.version))
 
 
-def _halfway(early_s: int, late_s: int) -> int:
-    return early_s + (late_s - early_s) // 2
-
-
-def match(session: Session, signer: Account, fields: Match) -> None:
-    """MaxUsersProfit(): take a matching if its certificate holds (J11); each booked area gets its slice.
-
-    An area whose book is missing is left out once half the time for matching is over, so one dead area stalls nobody.
-    """
-    solution = fields.solution
-    event = main_event(session, solution.event)
-    refuse_if(event.state is not State.ANNOUNCED, "stage")
-    booked = [report.chain for report in event.areas if report.state == "booked"]
-    awaited = any(report.state == "waiting" for report in event.areas)
-    half_s = _halfway(event.spec.reveal_close_s, event.spec.match_by_s)
-    refuse_if(not booked or (awaited and session.context.time_s < half_s), "books")
-    refuse_if([part.chain for part in solution.slices] != booked, "slices")
-    rules = session.rules(event.rules_version)
-    for part in solution.slices:
-        book = session.need(main_book_key(event.event, part.chain), Book)
-        reason = session.market.check_slice(book, part, solution.rho_scaled, event.spec, rules)
-        refuse_if(reason != "", prefixed("slice-", reason))
-    books = [session.need(main_book_key(event.event, part.chain), Book) for part in solution.slices]
-    reason = session.market.check_solution(solution, budgeted(event.spec, rules, books), rules)
-    refuse_if(reason != "", prefixed("solution-", reason))
-    reports: list[AreaReport] = []
-    for report in event.areas:
-        if report.state == "booked":
-            part = next(one for one in solution.slices if one.chain == report.chain)
-            session.emit(report.chain, "Match", AreaMatch(event.event, solution.rho_scaled, part))
-            reports.append(replace(report, state="sliced"))
-        else:
-            session.emit(report.chain, "Abort", Abort(event.event, "left-out"))
-            reports.append(replace(report, state="left-out"))
-    decided = replace(
-        event,
-        areas=reports,
-        rho_scaled=solution.rho_scaled,
-        value_u=solution.value_u,
-        bound_u=solution.bound_u,
-    )
-    advance(session, decided, MainTrigger.MATCH)
-
-
-def prefixed(prefix: str, reason: str) -> str:
-    """A reason of the market under the prefix by which CONTRACT.md lists it, once."""
-    return reason if reason.startswith(prefix) else prefix + reason
-
-
 def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
     """SettlementAmount() of the grid: the lower level. R_t = max(0, sum of over - under); its dual is the price.
 
@@ -247,7 +174,7 @@ def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
     event = main_event(session, fields.event)
     refuse_if(event.state is not State.MATCHED, "stage")
     awaited = any(report.state in ("sliced", "matched") for report in event.areas)
-    half_s = _halfway(event.spec.meter_close_s, event.spec.settle_by_s)
+    half_s = halfway(event.spec.meter_close_s, event.spec.settle_by_s)
     refuse_if(awaited and session.context.time_s < half_s, "not-metered")
     need_wh = [
         max(0, sum(report.over_wh[slot] - report.under_wh[slot] for report in event.areas))
@@ -379,7 +306,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "Anchor": anchor,
     "RuleSet": change_rules,
     "Initial": initial,
-    "Match": match,
+    "Match": contest.match,
     "SettlementAmount": settle_amount,
     "Validators": not_yet,
 }

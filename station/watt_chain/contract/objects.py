@@ -257,6 +257,19 @@ class Incentive(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     energy_wh: int
 
 
+class Standing(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What the limits on credit remember of one user; days are Unix days of an event's window."""
+
+    day: int
+    "Of the last event with a confirmed trade and verified data; -1 = none yet."
+    gained: int
+    "Credit gained on that day."
+    partners: list[tuple[bytes, int, int]]
+    "(partner, day of the first trade of its run, trades of the run), ascending by partner."
+    since_s: int
+    "Since when days without violation count: the suspension, then the last restoration; 0 = never suspended."
+
+
 class Strength(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Response strength of a serving node after `event` (model.md U1), and before it: the one elections go by."""
 
@@ -384,6 +397,11 @@ def result_row_key(event: int, account: bytes) -> bytes:
 def incentive_key(account: bytes) -> bytes:
     """rp/<id8>: Incentive."""
     return b"rp/" + account.hex().encode()
+
+
+def standing_key(account: bytes) -> bytes:
+    """standing/<id8>: Standing."""
+    return b"standing/" + account.hex().encode()
 
 
 def strength_key(node: int) -> bytes:

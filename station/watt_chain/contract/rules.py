@@ -185,6 +185,11 @@ def risk_u_per_wh(rules: RuleSet, credit: int) -> int:
     return rules.risk_u_per_wh * (rules.credit_cap - held) // rules.credit_cap
 
 
+def remembers(rules: RuleSet) -> bool:
+    """Whether anything of a user is remembered beyond one event (standing/<id8>)."""
+    return bool(rules.partner_days or rules.daily_gain_max or rules.decay_days)
+
+
 def headroom_wh(rules: RuleSet, chain: int, slot_s: int) -> int | None:
     """Most quota that may flow into an area, net of what flows out, in one slot, Wh; None = no limit."""
     for listed, watts in rules.headroom_w:
