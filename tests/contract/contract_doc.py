@@ -11,12 +11,8 @@ import typing
 from pathlib import Path
 
 import msgspec
-<<<<<<< HEAD
 from watt_chain import election
-from watt_chain.contract import access, event, kinds, market, objects, orders, rules
-=======
 from watt_chain.contract import access, contest, event, kinds, market, objects, orders, rules
->>>>>>> 77faef2 (contract: the best certified matching wins; limits on credit, a way back, a budget of rewards)
 from watt_chain.contract import main as main_chain
 
 DOCUMENT = Path(__file__).parents[2] / "station" / "CONTRACT.md"
