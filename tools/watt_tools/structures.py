@@ -1,7 +1,4 @@
-"""Names of the fields of every structure that the verifier reads, in their order on the chain; nothing else.
-
-Copied from CONSENSUS.md 2.5, CONTRACT.md 2 and WIRE.md 4; tests/tools compares them with these documents.
-"""
+"""Field names of every structure that the verifier reads, in order: CONSENSUS.md 2.5, CONTRACT.md 2, WIRE.md 4."""
 
 LAYOUTS = """
 Header version chain height previous term view time_s proposer tx_root receipt_root state_root outbox_root

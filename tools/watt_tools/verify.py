@@ -1,9 +1,8 @@
 """The independent verifier: recomputes an exported run from its bytes and the regulator's public key.
 
-Written from WIRE.md, CONSENSUS.md, CONTRACT.md (a bare number is its section) and tools/README.md; shares no code with
-the network. Nothing is computed from bytes that an earlier step refuses: form, hashes, roots; signatures; then what the
-accepted calls did to money, credit and points. Taken from the certificates: which calls were refused, which bids
-qualified, how near its optimum a matching is, which part of a penalty is arrears.
+Written from WIRE.md, CONSENSUS.md, CONTRACT.md (a bare number is its section), tools/README.md; shares no code with the
+network. Nothing is computed from bytes that an earlier step refuses. Taken from the certificates: which calls were
+refused, which bids qualified, how near its optimum a matching is, which part of a penalty is arrears.
 """
 
 import json
@@ -34,8 +33,7 @@ def named(name: str, values: Any) -> Any:
     return Space(**dict(zip(NAMES[name], values, strict=True)))
 
 
-def decode(data: bytes) -> Any:
-    """The value, if `data` is its one spelling."""
+def decode(data: bytes) -> Any:  # The value, if `data` is its one spelling
     value = msgspec.msgpack.decode(data)
     need(encode(value) == data, "not the canonical encoding")
     return value
@@ -45,8 +43,7 @@ def digest(data: bytes) -> bytes:
     return sha256(data).digest()
 
 
-def merkle(items: Any) -> bytes:
-    """RFC 9162 root."""
+def merkle(items: Any) -> bytes:  # RFC 9162 root
     nodes = [digest(b"\0" + item) for item in items] or [digest(b"")]
     while len(nodes) > 1:
         even = len(nodes) & ~1
@@ -54,8 +51,7 @@ def merkle(items: Any) -> bytes:
     return nodes[0]
 
 
-def climb(at: bytes, index: int, size: int, path: list[bytes]) -> bytes:
-    """RFC 9162 2.1.3: the root to which a path leads from a leaf hash."""
+def climb(at: bytes, index: int, size: int, path: list[bytes]) -> bytes:  # RFC 9162 2.1.3: where a path leads
     if size == 1:
         return b"" if path else at
     half = 1 << ((size - 1).bit_length() - 1)
@@ -64,8 +60,7 @@ def climb(at: bytes, index: int, size: int, path: list[bytes]) -> bytes:
     return digest(b"\1" + path[-1] + climb(at, index - half, size - half, path[:-1]))
 
 
-def check(claim: tuple[bytes, bytes, bytes]) -> bool:
-    """ECDSA P-256, SHA-256, low s only (WIRE.md W2.4)."""
+def check(claim: tuple[bytes, bytes, bytes]) -> bool:  # ECDSA P-256, SHA-256, low s only (WIRE.md W2.4)
     try:
         key = ecdsa.VerifyingKey.from_string(claim[0], curve=ecdsa.NIST256p, hashfunc=sha256)
         return int.from_bytes(claim[2][32:], "big") <= HALF_N and bool(key.verify(claim[2], claim[1]))
@@ -73,8 +68,7 @@ def check(claim: tuple[bytes, bytes, bytes]) -> bool:
         return False
 
 
-def share(total: int, weights: list[int]) -> list[int]:
-    """10: largest remainder."""
+def share(total: int, weights: list[int]) -> list[int]:  # 10: largest remainder
     whole = sum(weights) or 1
     shares = [total * weight // whole for weight in weights]
     ranked = sorted(range(len(weights)), key=lambda i: (-(total * weights[i] % whole), i))
@@ -83,8 +77,7 @@ def share(total: int, weights: list[int]) -> list[int]:
     return shares
 
 
-def differences(where: str, got: Any, wanted: Any, names: Any = None) -> list[str]:
-    """One line per field in which two plain values differ; 1 and true differ."""
+def differences(where: str, got: Any, wanted: Any, names: Any = None) -> list[str]:  # 1 and true differ
     if isinstance(got, dict) and isinstance(wanted, dict) and got.keys() == wanted.keys():
         names, got, wanted = list(wanted), [got[name] for name in wanted], list(wanted.values())
     if isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
@@ -94,9 +87,7 @@ def differences(where: str, got: Any, wanted: Any, names: Any = None) -> list[st
     return [] if same else [f"{where}: is {got!r:.90}, recomputed {wanted!r:.90}"]
 
 
-class Audit:
-    """One export: `load` checks form, hashes and roots and collects signatures; the rest is what must come out."""
-
+class Audit:  # one export: `load` checks form, hashes, roots and collects signatures; the rest must come out
     def __init__(self) -> None:
         self.where, self.problems, self.files = "manifest.json:", list[str](), dict[str, bytes]()
         self.claims = list[tuple[str, tuple[bytes, bytes, bytes]]]()
@@ -117,8 +108,7 @@ class Audit:
         need(b"".join(struct.pack(">I", len(one)) + one for one in found) == data, "ends inside an item")
         return found
 
-    def load(self, regulator: bytes) -> None:
-        """Every file holds what it must, in its one spelling: blocks (CONSENSUS.md 2, 3), state, records (WIRE.md)."""
+    def load(self, regulator: bytes) -> None:  # every file in its one spelling: CONSENSUS.md 2, 3; WIRE.md
         self.where = "genesis.bin:"
         body, signature = decode(self.files["genesis.bin"])
         self.genesis, self.network = decode(body), digest(body)
@@ -178,8 +168,7 @@ class Audit:
         values = (digest(public)[:8], role, public, 0, 0, 0, 0, 0, 0, credit, chain, node, False, False)
         self.parties[chain][public] = named("Account", values)
 
-    def certify(self, raw: bytes, certificate: list[Any]) -> bytes:
-        """Claim the q votes of a certificate; returns the hash of the block."""
+    def certify(self, raw: bytes, certificate: list[Any]) -> bytes:  # claims q votes; the hash of the block
         header, hash_ = named("Header", decode(raw)), digest(b"wattpact/1/header\0" + self.network + raw)
         (view, votes), keys = certificate, self.seats[header.chain]
         order = [seat for seat, _ in votes]
@@ -191,8 +180,7 @@ class Audit:
             self.claims.append((self.where, (keys[seat], b"wattpact/1/vote\0" + self.network + vote, signature)))
         return hash_
 
-    def transaction(self, chain: int, header: Any, raw: bytes, code: str) -> bytes:
-        """Form, chain and nonce of a call; one that was accepted is kept. Returns its id."""
+    def transaction(self, chain: int, header: Any, raw: bytes, code: str) -> bytes:  # form and nonce; its id
         payload, signer, signature = decode(raw)
         kind, target, nonce, fields = msgspec.msgpack.decode(payload, type=tuple[str, int, int, msgspec.Raw])
         self.where = f"chain-{chain}.blocks: height {header.height}: {kind:.32} nonce {nonce}:"
@@ -230,15 +218,13 @@ class Audit:
                 plug.checks.append(now)
         return digest(b"\0" + payload + signer)
 
-    def message(self, data: bytes, source: int, target: int) -> tuple[Any, ...]:
-        """Kind, event and rest of a message between chains, which must be the next (4)."""
+    def message(self, data: bytes, source: int, target: int) -> tuple[Any, ...]:  # 4: it must be the next
         *way, kind, body = decode(data)
         self.sequence[source, target] = self.sequence.get((source, target), 0) + 1
         need(way == [source, target, self.sequence[source, target]], "a message is not the next of its chain")
         return kind, *decode(body)
 
-    def main_chain(self) -> None:
-        """Signals, matchings, prices; what areas report is all that is under their outbox roots (4)."""
+    def main_chain(self) -> None:  # signals, matchings, prices; areas report all that is under their outbox roots (4)
         self.chain = 0
         for call in self.calls[0]:
             self.where, value = call.where, call.fields[0]
@@ -280,9 +266,8 @@ class Audit:
     def of(self, kind: str, number: int | None = None) -> list[Any]:
         return [call for call in self.calls[self.chain] if call.kind == kind and number in (None, call.fields[0])]
 
-    def area(self, chain: int) -> None:
-        """Money, credit and points of an area; its events in their order."""
-        self.chain, self.strength, self.issued = chain, dict[int, int](), 0
+    def area(self, chain: int) -> None:  # Money, credit and points of an area; its events in their order
+        self.chain, self.strength, self.issued, self.standing = chain, dict[int, int](), 0, dict[bytes, Any]()
         self.users, self.grid = {p.id: p for p in self.parties[chain].values()}, self.parties[chain][self.genesis[3]]
         self.homes = {digest(call.fields[0])[:8]: call.fields for call in self.of("Enrol")}
         for call in self.of("Inbox"):
@@ -303,21 +288,29 @@ class Audit:
                 if not opening and self.of("Qualify", number):
                     call.me.free_u -= event.rules.commit_deposit_u
                     self.grid.free_u += event.rules.commit_deposit_u
-            if self.of("Points", number):
-                self.settle(number, event)
+        for call in self.calls[chain]:
+            if call.kind == "SettlementCredit" and self.of("Points", call.fields[0]):
+                self.settle(call.fields[0], self.events[call.fields[0]])
+            elif call.kind == "Rehabilitate":  # 12
+                rules, party = self.rules[call.header.rules_version], self.users[call.fields[0]]
+                days = (call.header.time_s - self.standing[party.id][3]) // 86_400
+                party.credit = max(party.credit, min(rules.credit_bar, party.credit + days * rules.rehab_per_day))
+                self.standing[party.id][3] += days * 86_400
+                party.suspended = party.credit < rules.credit_bar
         versions = [self.active, *(block.header.rules_version for block in self.blocks[chain])]
         made = self.points + sum(self.rules[version].block_points for version in versions[:-1])
         self.same("pool", [made - self.issued, self.issued])
-        kinds = (("Deposit", 1), ("Withdraw", 0))
-        self.same("supply", [sum(call.fields[at] for call in self.of(kind)) for kind, at in kinds])
+        moved = [(self.of("Deposit"), 1), (self.of("Withdraw"), 0)]
+        self.same("supply", [sum(call.fields[at] for call in calls) for calls, at in moved])
         for user, party in self.users.items():  # free_u was less arrears until here: so repayments need no order
             party.arrears_u = self.state[chain][f"account/{user.hex()}"][7]
             party.free_u, self.grid.free_u = party.free_u + party.arrears_u, self.grid.free_u - party.arrears_u
         for user, party in self.users.items():
             self.same(f"account/{user.hex()}", list(vars(party).values()), "Account")
+            known = self.standing.get(user, [-1, 0, [], 0])
+            self.same(f"standing/{user.hex()}", known if known[0] >= 0 or known[3] else None)
 
-    def pairs(self, number: int, event: Any) -> list[Any]:
-        """8: the slice's pairs at the prices of the revealed bids; `live` when both sides confirmed."""
+    def pairs(self, number: int, event: Any) -> list[Any]:  # 8: the slice at revealed prices
         rules, book, found = event.rules, self.state[self.chain][f"book/{number}"][2:4], []
         for side, rows in zip(("sell", "buy"), book, strict=True):
             opened = [[number, side, *row[2:4]] for row in rows]
@@ -335,8 +328,7 @@ class Audit:
             found.append(named("Pair", values))
         return found
 
-    def meter(self, number: int, spec: Any) -> dict[bytes, list[int]]:
-        """9: every home's load per slot from the checkpoints before SettlementCredit, -1 when it is not verified."""
+    def meter(self, number: int, spec: Any) -> dict[bytes, list[int]]:  # 9: loads per slot, -1: not verified
         calls, registers, breaks, timed = self.calls[self.chain], dict[Any, int](), list[Any](), dict[bytes, int]()
         for call in calls[: calls.index(self.of("SettlementCredit", number)[0])]:
             if call.kind == "Checkpoint":
@@ -355,32 +347,45 @@ class Audit:
             load[t] = -1 if bad or load[t] == -1 else load[t] + high // 1000 - low // 1000
         return loads
 
-    def deliver(self, user: bytes, mine: list[Any], load: list[int], event: Any) -> Any:
-        """10: quota, delivery and credit of a user with these confirmed pairs."""
+    def deliver(self, user: bytes, mine: list[Any], load: list[int], event: Any) -> Any:  # 10: quota, delivery
         spec, rules, party, slots = event.spec, event.rules, self.users[user], range(event.spec.slots)
         sign = 1 if spec.kind == "peak" else -1  # 10: in a valley excess is use below the allowance
-        keep = M - sign * spec.required_ppm
-        quota = [wh * self.homes[user][4] // 1000 * keep // M for wh in spec.profile_wh_per_mwh]
+        asked = M - sign * spec.required_ppm
+        quota = [wh * self.homes[user][4] // 1000 * asked // M for wh in spec.profile_wh_per_mwh]
         sells, agreed = mine[0].seller == user, [sum(pair.slot_wh[t] for pair in mine) for t in slots]
         delta = [sign * (load[t] - quota[t]) + (agreed[t] if sells else -agreed[t]) for t in slots]
         total, net, cells = sum(agreed), sum(delta), [wh for pair in mine for wh in pair.slot_wh]
-        saved, allowed = total - net, sum(quota) + sign * total
         status, delivered, change, zero = "performed", total, rules.credit_reward, [0] * spec.slots
         before, short = party.credit, zero
         if -1 in load:
             status, delivered, change, delta = "unverified", 0, 0, zero
-        elif sells and saved * M < (M - rules.eps_ppm) * total:
-            status, delivered, change = "breached", max(0, saved), -rules.credit_penalty
+        elif sells and (total - net) * M < (M - rules.eps_ppm) * total:
+            status, delivered, change = "breached", max(0, total - net), -rules.credit_penalty
             lacks = [wh - part for wh, part in zip(cells, share(delivered, cells), strict=True)]
             short = [sum(lacks[t :: spec.slots]) for t in slots]
-        elif not sells and abs(net) * M > rules.eps_ppm * allowed:
+        elif not sells and abs(net) * M > rules.eps_ppm * (sum(quota) + sign * total):
             status, delivered, change = "breached", max(0, total - abs(net)), -rules.credit_penalty
             short = share(abs(net), [max(0, d if net > 0 else -d) for d in delta])
+        known, day = self.standing.setdefault(user, [-1, 0, [], 0]), spec.window_start_s // 86_400
+        runs, counted = {who: [first, n] for who, first, n in known[2] if day - first < rules.partner_days}, 0
+        for pair in mine:  # 10, limits: the k-th trade with a partner counts a k-th part
+            run = runs.setdefault(pair.buyer if sells else pair.seller, [day, 0])
+            run[1] += 1
+            counted += sum(pair.slot_wh) // run[1]
         if rules.mode == "energy" and change:
             gain, full = M * delivered // total - rules.break_even_ppm, rules.full_weight_wh
-            gain *= rules.credit_reward * min(total, full)
+            gain *= rules.credit_reward * min(counted if gain >= 0 else total, full)
             change = max(gain // (full * (M - rules.break_even_ppm)), -rules.credit_penalty)
-        party.credit = min(max(before + change, 0), rules.credit_cap)
+        elif change > 0:
+            change = change * counted // total
+        if status != "unverified":
+            idle = (day - known[0]) // rules.decay_days if rules.decay_days and known[0] >= 0 else 0
+            base, today = max(min(before, rules.credit_start), before - idle), known[1] * (known[0] == day)
+            most = max(0, rules.daily_gain_max - today) if rules.daily_gain_max else rules.credit_cap
+            party.credit = min(max(base + min(change, most), 0), rules.credit_cap)
+            if rules.partner_days or rules.daily_gain_max or rules.decay_days:
+                partners = [[who, *runs[who]] for who in sorted(runs) if rules.partner_days]
+                known[:3] = [day, today + max(0, party.credit - base), partners]
         side, sold, bought = ("sell", agreed, zero) if sells else ("buy", zero, agreed)
         values = [user, side, status, sold, bought, quota, load, 0, total, delivered, short, before, party.credit]
         row = named("Row", [*values, 0, 0, 0, 0, 0, "none", 0])
@@ -390,9 +395,8 @@ class Audit:
         row.recovered = spec.normal_price_u_per_wh if rules.reading == "C" and not less else 0
         return row
 
-    def settle(self, number: int, event: Any) -> None:
-        """11, 12: payments, charges, penalties, incentive prices, notices; 13: strength, points, result root."""
-        spec, rules, slots = event.spec, event.rules, event.spec.slots
+    def settle(self, number: int, event: Any) -> None:  # 11: payments; 12: prices, notices; 13: strength, points, root
+        spec, rules, slots, normal = event.spec, event.rules, event.spec.slots, event.spec.normal_price_u_per_wh
         pairs, loads, prices = self.pairs(number, event), self.meter(number, event.spec), event.prices[1]
         live = [pair for pair in pairs if pair.state == "SETTLED"]
         mine = {user: [p for p in live if user in (p.seller, p.buyer)] for p in live for user in (p.seller, p.buyer)}
@@ -418,21 +422,27 @@ class Audit:
             row.penalty_u = owed - row.arrears_u
             party.free_u += row.traded_u - row.charge_u - owed
             self.grid.free_u += row.charge_u + owed
-            bar, span, normal = rules.credit_bar, rules.credit_cap - rules.credit_bar, spec.normal_price_u_per_wh
+            bar, span = rules.credit_bar, rules.credit_cap - rules.credit_bar
             phi = min(max(credit - bar, 0), span) * M // span if span else M * (credit >= rules.credit_cap)
-            fall = rules.rho_max_ppm * phi * mean // (M * M)
             rise = rules.sigma_max_ppm * (2 * M - phi) * mean // (2 * M * M)
-            best = max(min(normal * rules.price_floor_ppm // M, normal), normal - fall)
+            best = max(
+                min(normal * rules.price_floor_ppm // M, normal), normal - rules.rho_max_ppm * phi * mean // M**2
+            )
             worst = min(max(normal * rules.price_top_ppm // M, normal), normal + rise)
             if row.status != "unverified":
-                row.rp_u_per_wh, until_s = (
-                    best if row.status == "performed" else worst,
-                    spec.settle_by_s + rules.rp_days * 86_400,
-                )
-                energy_wh = rules.rp_energy_factor * row.agreed_wh
-                self.same(f"rp/{user.hex()}", [number, row.rp_u_per_wh, until_s, energy_wh])
+                row.rp_u_per_wh = best if row.status == "performed" else worst
             row.notice = "suspended" if credit < bar else "warned" if credit < rules.warn_below else "none"
+            if row.notice == "suspended" and not party.suspended:
+                self.standing[user][3] = spec.settle_by_s
             party.suspended, party.warned = party.suspended or row.notice == "suspended", row.notice == "warned"
+        factor, gains = rules.rp_energy_factor, [row for row in rows.values() if 0 < row.rp_u_per_wh < normal]
+        spent = factor * sum((normal - row.rp_u_per_wh) * row.agreed_wh for row in gains)
+        allowed = rules.response_budget_u + sum(row.penalty_u for row in rows.values())
+        for row in gains if spent > allowed else []:
+            row.rp_u_per_wh = normal - (normal - row.rp_u_per_wh) * allowed // spent
+        for user, row in [item for item in rows.items() if item[1].status != "unverified"]:
+            until_s = spec.settle_by_s + rules.rp_days * 86_400
+            self.same(f"rp/{user.hex()}", [number, row.rp_u_per_wh, until_s, factor * row.agreed_wh])
         for node in range(len(self.seats[self.chain])):
             ours = {user for user in self.homes if self.users[user].node == node}
             sides = [pair.state != "DROPPED" for pair in pairs for user in (pair.seller, pair.buyer) if user in ours]
@@ -456,8 +466,7 @@ class Audit:
         wanted = [*self.state[self.chain][f"event/{number}"][:7], len(pairs), prices, mean, True, True, root, ""]
         self.same(f"event/{number}", wanted, "Event")
 
-    def statement(self) -> None:
-        """The statement is what the state objects, now known to be right, say."""
+    def statement(self) -> None:  # The statement is what the state objects, now known to be right, say
         stated, homes, pairs, totals = self.json("statement.json"), [], [], {}
         number = stated["event"]
         event = self.state[0].get(f"event/{number}")
@@ -482,8 +491,7 @@ class Audit:
         wanted["chains"] = {chain: {"height": len(last) - 1, "hash": last[-1].hex()} for chain, last in lasts.items()}
         self.problems += differences("statement.json", stated, wanted)
 
-    def run(self, folder: Path, regulator: bytes) -> list[str]:
-        """All steps; the problems of the first that has some."""
+    def run(self, folder: Path, regulator: bytes) -> list[str]:  # the problems of the first step that has some
         try:
             self.files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
             hashes = {name: digest(data).hex() for name, data in self.files.items() if name != "manifest.json"}
@@ -505,6 +513,5 @@ class Audit:
         return self.problems[:50]
 
 
-def verify(export: Path, regulator: bytes) -> list[str]:
-    """The problems of an export, [] when everything holds. Never raises on any bytes."""
+def verify(export: Path, regulator: bytes) -> list[str]:  # [] when everything holds; never raises on any bytes
     return Audit().run(export, regulator)
