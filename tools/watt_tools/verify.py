@@ -468,8 +468,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
 
     def statement(self) -> None:  # The statement is what the state objects, now known to be right, say
         stated, homes, pairs, totals = self.json("statement.json"), [], [], {}
-        number = stated["event"]
-        event = self.state[0].get(f"event/{number}")
+        event = self.state[0].get(f"event/{(number := stated['event'])}")
         need(event and event[1] == "CLOSED", f"event {number} is not CLOSED")
         for chain, state in [item for item in self.state.items() if item[0]]:
             accounts = [value for key, value in sorted(state.items()) if key.startswith("account/")]
