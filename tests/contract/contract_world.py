@@ -382,6 +382,8 @@ class Play:
 
     def match(self) -> None:
         assert self.world.call(0, AGGREGATOR, "Match", [self.solution()]) == ""
+        if self.rules().improve_s:  # the window for better matchings ends with the next block after it
+            self.world.tick(0, min(self.world.now_s + self.rules().improve_s, self.spec.match_by_s))
         self.world.relay_down()
         self.world.relay_up()
 
