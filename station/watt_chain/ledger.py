@@ -36,7 +36,7 @@ from watt_chain.genesis import Genesis, Validator, network_of
 from watt_chain.light import ReceiptProof, StateProof
 from watt_chain.state import FinalState, State, StateReader
 from watt_chain.transaction import DecodedTransaction, VerifiedTransactions, Verify, decode_transaction, is_signed
-from watt_chain.tree import StateTree
+from watt_chain.tree import StateTree, root_of
 
 RECENT_BLOCKS_MAX = 4096
 """Blocks whose receipts can be proven from memory: over an hour at one block a second; 500 kB per 1,000."""
@@ -137,6 +137,15 @@ class _Recent:
     txids: tuple[bytes, ...]
 
 
+Waiting = Callable[[bytes], DecodedTransaction | None]
+"""Digest -> that transaction, taken apart when it came into a pool; None when it is in none."""
+
+
+def _nothing_waits(_: bytes) -> DecodedTransaction | None:
+    """A ledger without a pool."""
+    return None
+
+
 class _Invalid(Exception):
     """A transaction that may not be in a block."""
 
@@ -165,6 +174,7 @@ class Ledger:
         self.publics = tuple(validator.public for validator in self.validators)
         self.verified = VerifiedTransactions() if verified is None else verified
         self.contract = contract
+        self.waiting: Waiting = _nothing_waits
         self._verify = verify
         self._archive = archive
         self._tree = StateTree()
@@ -197,7 +207,7 @@ class Ledger:
         size = 0
         for raw in txs:
             try:
-                tx = self._admit(raw)
+                tx = self._admit(raw, merkle.leaf_hash(raw))
                 receipts.append(self._execute(state, context, tx))
             except _Invalid:
                 continue
@@ -220,7 +230,8 @@ class Ledger:
             header = codec.decode(block.header, Header, HEADER_SIZE_MAX)
         except DecodeError:
             return "header-form"
-        reason = self._check_place(header) or self._check_transactions(header, block)
+        digests = [merkle.leaf_hash(tx) for tx in block.transactions]
+        reason = self._check_place(header) or self._check_transactions(header, block, digests)
         if reason:
             return reason
         context = self._context(header.time_s, header.proposer, header.view)
@@ -228,9 +239,9 @@ class Ledger:
         self.contract.begin(state, context)
         decoded: list[DecodedTransaction] = []
         receipts: list[Receipt] = []
-        for raw in block.transactions:
+        for raw, digest in zip(block.transactions, digests, strict=True):
             try:
-                tx = self._admit(raw)
+                tx = self._admit(raw, digest)
                 receipts.append(self._execute(state, context, tx))
             except _Invalid as invalid:
                 return str(invalid)
@@ -255,7 +266,10 @@ class Ledger:
             reason = check_certificate(certificate, self.network, header, hash_, self.publics, self._verify)
             if reason:
                 raise DecodeError(reason)
-        if merkle.root([merkle.leaf_hash(tx) for tx in block.transactions]) != header.tx_root:
+        known = self._executed.get(hash_)
+        if (known is None or block.transactions != [tx.raw for tx in known.transactions]) and root_of(
+            [merkle.leaf_hash(tx) for tx in block.transactions]
+        ) != header.tx_root:
             raise DecodeError("tx-root")  # the certificate covers the header only: a forged body is the sender's fault
         refused = self.check(block)
         if refused is not None:
@@ -353,20 +367,20 @@ class Ledger:
             return "time"
         return ""
 
-    def _check_transactions(self, header: Header, block: Block) -> str:
+    def _check_transactions(self, header: Header, block: Block, digests: Sequence[bytes]) -> str:
         """Number, size and root of the transactions."""
         if header.tx_count != len(block.transactions) or not 0 < header.tx_count <= BLOCK_TRANSACTIONS_MAX:
             return "tx-count"
         if sum(len(tx) for tx in block.transactions) > BLOCK_SIZE_MAX:
             return "block-size"
-        if merkle.root([merkle.leaf_hash(tx) for tx in block.transactions]) != header.tx_root:
+        if root_of(digests) != header.tx_root:
             return "tx-root"
         return ""
 
-    def _admit(self, raw: bytes) -> DecodedTransaction:
+    def _admit(self, raw: bytes, digest: bytes) -> DecodedTransaction:
         """Decode a transaction and make sure of its chain and signature. Raises _Invalid."""
         try:
-            tx = decode_transaction(raw)
+            tx = self.waiting(digest) or decode_transaction(raw)
         except DecodeError:
             raise _Invalid("tx-form") from None
         if tx.chain != self.chain:
@@ -407,8 +421,8 @@ class Ledger:
             view,
             context.time_s,
             context.proposer,
-            merkle.root([tx.digest for tx in txs]),
-            merkle.root([merkle.leaf_hash(data) for data in receipt_bytes]),
+            root_of([tx.digest for tx in txs]),
+            root_of([merkle.leaf_hash(data) for data in receipt_bytes]),
             state.root(),
             messages_root(state.messages()),
             self.contract.inbox_cursor(state),

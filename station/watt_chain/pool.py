@@ -72,6 +72,11 @@ class Pool:
         txid = self._by_digest.get(digest)
         return None if txid is None else self._by_txid[txid].tx.raw
 
+    def find_decoded(self, digest: bytes) -> DecodedTransaction | None:
+        """As `find`, taken apart already."""
+        txid = self._by_digest.get(digest)
+        return None if txid is None else self._by_txid[txid].tx
+
     def refusal(self, tx: DecodedTransaction, next_nonce: int) -> str:
         """ "" when `add` would take the transaction; else the reason. Cheap: asked before the signature is checked."""
         if tx.txid in self._by_txid:
@@ -145,14 +150,21 @@ class Pool:
     def ready_since(self, next_nonce: NextNonce) -> int | None:
         """Arrival (ms) of the oldest transaction whose turn it is; None when there is none."""
         if not self._ready_known:
-            heads = [
-                waiting[nonce].arrival_ms
-                for signer, waiting in self._by_signer.items()
-                if (nonce := next_nonce(signer)) in waiting
-            ]
-            self._ready_ms = min(heads) if heads else None
+            self._ready_ms = self._first_ready_ms(next_nonce)
             self._ready_known = True
         return self._ready_ms
+
+    def _first_ready_ms(self, next_nonce: NextNonce) -> int | None:
+        """Entries stand in order of arrival, so the first whose turn it is is the oldest: usually the very first."""
+        wanted: dict[bytes, int] = {}
+        for entry in self._by_txid.values():
+            signer = entry.tx.signer
+            nonce = wanted.get(signer)
+            if nonce is None:
+                nonce = wanted[signer] = next_nonce(signer)
+            if entry.tx.nonce == nonce:
+                return entry.arrival_ms
+        return None
 
     def select(self, next_nonce: NextNonce, count_max: int, bytes_max: int) -> list[DecodedTransaction]:
         """The transactions for the next block, oldest first, each signer's in the order of its nonces.

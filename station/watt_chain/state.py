@@ -40,7 +40,12 @@ class State:
 
     def get(self, key: bytes) -> bytes | None:
         """Value of a key, None when never written."""
-        return self.overlay.get(key)
+        overlay = self.overlay  # `Overlay.get`, spelt out: a transaction reads ten times
+        value = overlay.writes.get(key)
+        if value is not None:
+            return value
+        slot = overlay.base.slots.get(key)
+        return None if slot is None else overlay.base.values[slot]
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a key (1 to 96 bytes). There is no delete: what a household once had stays provable."""

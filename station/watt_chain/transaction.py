@@ -9,7 +9,6 @@ signatures of one payload share the id, and only one of them may have been check
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 from watt_wire import merkle
@@ -51,8 +50,7 @@ class Payload(Structure, frozen=True):
     fields: msgspec.Raw
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedTransaction:
+class DecodedTransaction(msgspec.Struct, frozen=True):
     """A transaction taken apart once; `fields_raw` is left for the contract."""
 
     txid: bytes

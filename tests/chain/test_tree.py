@@ -3,8 +3,10 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from watt_chain.state import State
-from watt_chain.tree import EMPTY_ROOT, Overlay, StateTree, leaf_of
+from watt_chain.tree import EMPTY_ROOT, Overlay, StateTree, leaf_of, root_of
 from watt_wire import merkle
 
 SIZES = 130
@@ -100,3 +102,8 @@ def test_messages_are_numbered_per_target_and_undone_with_the_state() -> None:
     state.rollback(mark)
     state.emit(0, "D", b"4")
     assert [(m.target_chain, m.sequence, m.kind) for m in state.messages()] == [(0, 1, "A"), (0, 2, "D")]
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=70))
+def test_the_root_of_a_whole_list_is_that_of_the_wire(leaves: list[bytes]) -> None:
+    assert root_of(leaves) == merkle.root(leaves)

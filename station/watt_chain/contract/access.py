@@ -5,6 +5,7 @@ rolls the state back and returns the reason.  Nothing else leaves a contract.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from watt_chain import codec, crypto
 from watt_chain.contract.event import OPEN_STATES, TRANSITIONS, State, Trigger
 from watt_chain.contract.market import Market
 from watt_chain.contract.objects import (
+    KEYS_MAX,
     OPEN_KEY,
     POOL_KEY,
     RULES_KEY,
@@ -21,6 +23,7 @@ from watt_chain.contract.objects import (
     Account,
     AreaEvent,
     OpenEvents,
+    Plug,
     Pool,
     Role,
     RulesIndex,
@@ -41,6 +44,13 @@ from watt_chain.state import State as ChainState
 from watt_chain.state import StateReader
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+FLAT = frozenset((Account, Signer, Plug, Supply, Pool))
+"""What every transaction reads, and reads again: objects without lists, decoded once per value (`codec.Memo`)."""
+FLAT_MAX = 8192
+"""Values remembered, per half: a few for each of an area's accounts; under 10 MB in all."""
+
+_memo = codec.Memo(FLAT_MAX)
 
 
 class Refused(Exception):
@@ -65,12 +75,24 @@ def refuse_if(condition: bool, reason: str) -> None:
 def read(state: StateReader, key: bytes, kind: type[T]) -> T | None:
     """The object under a key, None when it was never written."""
     value = state.get(key)
-    return None if value is None else codec.decode(value, kind)
+    if value is None:
+        return None
+    return _memo.decode(value, kind) if kind in FLAT else codec.decode(value, kind)
+
+
+def spell(value: msgspec.Struct) -> bytes:
+    """The bytes of an object of the state."""
+    return _memo.encode(value) if type(value) in FLAT else codec.encode(value)
 
 
 def signer_of(state: StateReader, public: bytes) -> Signer | None:
     """Which account a key signs or signed for."""
-    return read(state, signer_key(crypto.id8(public)), Signer)
+    return read(state, _signer_key_of(public), Signer)
+
+
+@lru_cache(maxsize=KEYS_MAX)
+def _signer_key_of(public: bytes) -> bytes:
+    return signer_key(crypto.id8(public))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +115,7 @@ class Session:
 
     def put(self, key: bytes, value: msgspec.Struct) -> None:
         """Write an object; equal bytes are not written again."""
-        encoded = codec.encode(value)
+        encoded = spell(value)
         if self.state.get(key) != encoded:
             self.state.put(key, encoded)
 

@@ -25,7 +25,7 @@ from watt_chain.contract import (
     standing,
     tickets,
 )
-from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of
+from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of, spell
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import TABLE, Place
 from watt_chain.contract.market import Market
@@ -132,7 +132,7 @@ class Keeper:
         assert key is not None, "next_nonce said that this key may sign"
         account = read(state, account_key(key.account), Account)
         assert account is not None, "every signer has an account"
-        state.put(account_key(key.account), codec.encode(replace(account, nonce=account.nonce + 1)))
+        state.put(account_key(key.account), spell(replace(account, nonce=account.nonce + 1)))
 
     def rules_version(self, state: StateReader) -> int:
         """Version of the active rule set."""

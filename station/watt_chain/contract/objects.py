@@ -4,6 +4,7 @@ Keys are ASCII: a word, then parts joined by "/"; ids are lower-case hex of 8 by
 A value is the canonical MessagePack array of the struct (watt_chain.codec). Normative text: station/CONTRACT.md.
 """
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -15,6 +16,8 @@ Side = Literal["sell", "buy"]
 Status = Literal["performed", "breached", "unverified", "none"]
 
 MAIN_CHAIN: Final = 0
+KEYS_MAX: Final = 8192
+"Keys of accounts and signers spelt once: those of an area, as `crypto.LOADED_KEYS_MAX`."
 NO_REGISTER: Final = -1
 "Stands in a register list where no checkpoint was taken at that boundary."
 
@@ -324,11 +327,13 @@ class MainEvent(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     "Least cost of supplying the need, per slot."
 
 
+@lru_cache(maxsize=KEYS_MAX)
 def account_key(account: bytes) -> bytes:
     """account/<id8>: Account."""
     return b"account/" + account.hex().encode()
 
 
+@lru_cache(maxsize=KEYS_MAX)
 def signer_key(key_id: bytes) -> bytes:
     """signer/<id8 of a public key>: Signer."""
     return b"signer/" + key_id.hex().encode()

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from watt_wire import merkle
-
 from watt_chain import block as blocks
 from watt_chain import codec
 from watt_chain.block import Block, Certificate, CertifiedBlock, Header
@@ -27,6 +25,7 @@ from watt_chain.pbft.outputs import ProposalRecord, Record
 from watt_chain.pbft.round import Proposal, Round, encode_block, proposal_of
 from watt_chain.pbft.sync import CatchUp
 from watt_chain.pbft.viewchange import Place, check_prepared, judge_new_view, view_to_join
+from watt_chain.tree import root_of
 
 
 class Agreement:
@@ -310,7 +309,7 @@ class Agreement:
             raise DecodeError("header-form") from None
         if len(message.digests) != header.tx_count or len(dict.fromkeys(message.digests)) != header.tx_count:
             raise DecodeError("tx-count")
-        if merkle.root(message.digests) != header.tx_root:
+        if root_of(message.digests) != header.tx_root:
             raise DecodeError("tx-root")
         if round_.required is None:
             if header.view != message.view or header.proposer != message.sender:

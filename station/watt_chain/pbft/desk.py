@@ -10,7 +10,7 @@ from watt_chain.block import Block
 from watt_chain.codec import ZERO32
 from watt_chain.election import Schedule
 from watt_chain.genesis import faults_tolerated, quorum
-from watt_chain.ledger import AppliedBlock, Head
+from watt_chain.ledger import AppliedBlock, Head, Waiting
 from watt_chain.pbft.config import ReplicaConfig
 from watt_chain.pbft.messages import Frame, Message, signed_bytes
 from watt_chain.pbft.outputs import EVIDENCE_MAX, Evidence, Output, Record, Rejected
@@ -24,6 +24,7 @@ class Application(Protocol):
     network: bytes
     publics: tuple[bytes, ...]
     verified: VerifiedTransactions
+    waiting: Waiting
     head: Head
 
     @property

@@ -54,6 +54,7 @@ class Replica:
         self._desk = Desk(config, app)
         self._app = app
         self.pool = Pool() if pool is None else pool
+        app.waiting = self.pool.find_decoded
         self._exchange = Exchange(self._desk, self.pool)
         self._catch_up = CatchUp(self._desk)
         self._agreement = Agreement(self._desk, self._exchange, self._catch_up)
