@@ -1,6 +1,6 @@
 """Minimum, mean and maximum over one record interval."""
 
-from watt_plug.meters.cse7766 import VALID_CURRENT, VALID_VOLTAGE, Sample
+from watt_plug.meters.sample import VALID_CURRENT, VALID_VOLTAGE, Sample
 
 
 class Range:

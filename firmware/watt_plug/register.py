@@ -1,8 +1,8 @@
 """The plug's own energy register: monotonic, in software, from the chip's pulse counter.
 
-Strategy. The chip counts pulses of `power coefficient` microjoules in 17 bits (16 and a carry that flips); the
-counter may wrap, and electrical noise may reset it. A wrap and a reset can look alike, so the register accepts a
-step, taken modulo 2^17, only if the rated power could have made it in the time that passed. Any other step must
+Strategy. The chip counts pulses of some microjoules modulo its span; the counter may wrap, and electrical noise may
+reset it. A wrap and a reset can look alike, so the register accepts a step, taken modulo the span, only if the rated
+power could have made it in the time that passed. A single pulse is always possible, however coarse. Any other step must
 be seen twice (one damaged frame in 256 passes the chip's checksum); then the register keeps its value, starts
 counting from the new position and reports a discontinuity, which the plug signs. Nothing is guessed: the energy
 in between is missing, and every reader of the chain can see that it is.
@@ -11,7 +11,7 @@ in between is missing, and every reader of the chain can see that it is.
 """
 
 PULSE_SPAN = 131072
-"17 bits: 16 of the counter and its carry."
+"Span of a CSE7766: 17 bits, 16 of the counter and its carry."
 UJ_PER_MWH = 3600000
 OVERLOAD_PPM = 1250000
 "A plug carries a quarter more than its rating before its own protection opens; more is not consumption."
@@ -27,11 +27,13 @@ class Register:
     """Energy imported since the plug was made, mWh, with the unspent part of a mWh in microjoules.
 
     rated_w      rated power of the plug; bounds every accepted step
+    span         the chip's counter turns round at it
     """
 
-    def __init__(self, rated_w: int, import_mwh: int = 0, remainder_uj: int = 0) -> None:
+    def __init__(self, rated_w: int, import_mwh: int = 0, remainder_uj: int = 0, span: int = PULSE_SPAN) -> None:
         assert rated_w > 0 and 0 <= remainder_uj < UJ_PER_MWH
         self.rated_w = rated_w
+        self.span = span
         self.import_mwh = import_mwh
         self.remainder_uj = remainder_uj
         self.position = -1
@@ -52,13 +54,13 @@ class Register:
             # The first frame of a life: what the counter held before is not ours to count.
             self._begin(pulses, now_s)
             return STEP_COUNTED
-        step = (pulses - self.position) % PULSE_SPAN
+        step = (pulses - self.position) % self.span
         if self._is_possible(step, pulse_uj, now_s - self.position_s):
             self._add(step * pulse_uj)
             self._begin(pulses, now_s)
             return STEP_COUNTED
         if self._held >= 0:
-            step = (pulses - self._held) % PULSE_SPAN
+            step = (pulses - self._held) % self.span
             if self._is_possible(step, pulse_uj, now_s - self._held_s):
                 # Two frames agree on the new position; between them the counter is trusted again.
                 self._add(step * pulse_uj)
@@ -83,7 +85,7 @@ class Register:
         if elapsed_s < 0:
             return False
         bound_uj = self.rated_w * OVERLOAD_PPM * (elapsed_s + GRACE_S)
-        return step * pulse_uj <= bound_uj < PULSE_SPAN * pulse_uj
+        return step * pulse_uj <= max(bound_uj, pulse_uj) and bound_uj < self.span * pulse_uj
 
     def _add(self, energy_uj: int) -> None:
         total = self.remainder_uj + energy_uj

@@ -186,8 +186,8 @@ def _path_problem(path: str) -> str:
     """A path stays inside the slot: one of the two packages, no step up, no absolute name."""
     if not 0 < len(path) <= PATH_LENGTH_MAX or not all(c in _CHARACTERS for c in path):
         return "path %r is not 1..%d characters of a-z 0-9 _ / ." % (path, PATH_LENGTH_MAX)
-    if not path.startswith(_FOLDERS[0]) and not path.startswith(_FOLDERS[1]):
+    if not path.startswith(_FOLDERS):
         return "path %r is in neither package" % path
-    if ".." in path or "//" in path or not (path.endswith(".py") or path.endswith(".mpy")):
+    if ".." in path or "//" in path or not path.endswith((".py", ".mpy")):
         return "path %r is not a module" % path
     return ""

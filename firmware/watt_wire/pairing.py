@@ -131,8 +131,8 @@ def same(first: bytes, second: bytes) -> bool:
     if len(first) != len(second):
         return False
     difference = 0
-    for a, b in zip(first, second):
-        difference |= a ^ b
+    for index in range(len(first)):
+        difference |= first[index] ^ second[index]
     return difference == 0
 
 

@@ -4,7 +4,7 @@
     run_device.py --compile                                           mpy-cross on every firmware file, with sizes
 
 unix   the MicroPython wheel in .venv-mpy: 64 bit, so its objects are nearly twice as large as an ESP32's. Its heap
-       does not grow: passing in the default 160k is the memory test.
+       does not grow: passing is the memory test. Firmware and tests are compiled to .mpy first, as for a plug.
 wasm   the official WebAssembly build under Node: 32 bit, the integers of the ESP32. It starts with the given heap
        (default 128k) but adds to it when it is full, and it collects garbage only between calls from outside; so
        it tests arithmetic, not memory.
@@ -14,6 +14,8 @@ Every test file gets a fresh interpreter. Exit code 0 when all passed, 1 when on
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import shutil
 import subprocess
 import sys
@@ -69,9 +71,36 @@ def wasm_command(heap: int, code: str) -> list[str]:
     return [node, str(HERE / "run.mjs"), str(heap), str(ROOT), folders, code]
 
 
+@functools.cache
+def compiled_tree(root: Path) -> Path:
+    """Return a folder with the firmware and the tests of `root` as .mpy and the vectors beside them; made once."""
+    target = Path(tempfile.mkdtemp(prefix="wattpact-mpy-"))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    for folder in COPIED_FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            place = target / path.relative_to(root)
+            if "node_modules" in path.parts or "__pycache__" in path.parts or path.is_dir():
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".py":
+                # A file that does not compile is missing, which its import will say.
+                compile_file(path, place.with_suffix(".mpy"), "bytecode")
+            if path.suffix in (".txt", ".json"):
+                shutil.copyfile(path, place)
+    return target
+
+
+def compile_file(source: Path, target: Path, architecture: str) -> str:
+    """Compile a module; return "" or what the compiler said against it."""
+    flags = [] if architecture == "bytecode" else [f"-march={architecture}"]
+    command = [sys.executable, "-m", "mpy_cross", *flags, "-o", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=FILE_TIMEOUT_S, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr or f"exit code {done.returncode}"
+
+
 def run_file(interpreter: str, heap: int, path: Path) -> tuple[int, int, str]:
     """Run one test file in a fresh interpreter; return passed, failed, and what it printed."""
-    root = str(ROOT) if interpreter == "unix" else "/repo"
+    root = str(compiled_tree(ROOT)) if interpreter == "unix" else "/repo"
     folder = path.parent.relative_to(ROOT).as_posix()
     code = (
         f"import sys; sys.path[:] = [{root + '/tools/micropython'!r}]; import device_driver; "
@@ -109,12 +138,11 @@ def compile_firmware() -> int:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mpy"
         for path in files:
-            command = [sys.executable, "-m", "mpy_cross", "-march=xtensawin", "-o", str(target), str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=FILE_TIMEOUT_S, check=False)
             name = path.relative_to(ROOT).as_posix()
-            if done.returncode != 0:
+            complaint = compile_file(path, target, "xtensawin")
+            if complaint:
                 failed += 1
-                print(f"FAIL {name}\n{done.stdout}{done.stderr}")
+                print(f"FAIL {name}\n{complaint}")
                 continue
             total += target.stat().st_size
             print(f"{target.stat().st_size:6d} {name}")

@@ -20,6 +20,18 @@ voltage divider scale the voltage by VOLTAGE_PPM_HLW8032.
 The 8-bit sum passes one damaged frame in 256, so a frame must also be plausible: voltage within bounds.
 """
 
+from watt_plug.meters import sample as samples
+from watt_plug.meters.sample import (
+    INPUT_MAX,
+    PPM,
+    VALID_CURRENT,
+    VALID_POWER,
+    VALID_VOLTAGE,
+    VOLTAGE_MAX_MV,
+    VOLTAGE_MIN_MV,
+    Sample,
+)
+
 FRAME_SIZE = 24
 MARK = 0x5A
 HEADER_OK = 0x55
@@ -36,41 +48,9 @@ STATE_CURRENT = 0x20
 STATE_VOLTAGE = 0x40
 STATE_CARRY = 0x80
 
-VOLTAGE_MIN_MV = 50000
-"Below this the plug's own supply does not run: such a value is damage, not mains (published case: 0.40 V)."
-VOLTAGE_MAX_MV = 300000
-PPM = 1000000
 VOLTAGE_PPM_HLW8032 = 1880000
-INPUT_MAX = 4096
-"Bytes looked at per call: a UART buffer is 256..1024 bytes; more than this at once is noise, the oldest go."
-
-VALID_VOLTAGE = 1
-VALID_CURRENT = 2
-VALID_POWER = 4
-
-
-class Sample:
-    """One measured frame. `voltage_mv`, `current_ma`, `power_mw` are zero where `valid` lacks the bit.
-
-    `pulses` is the 17-bit counter made of the carry bit and the 16-bit CF count.
-    `coefficients` is (voltage, current, power); the power one is the energy of a pulse in microjoules.
-    """
-
-    def __init__(
-        self,
-        valid: int,
-        voltage_mv: int,
-        current_ma: int,
-        power_mw: int,
-        pulses: int,
-        coefficients: tuple[int, int, int],
-    ) -> None:
-        self.valid = valid
-        self.voltage_mv = voltage_mv
-        self.current_ma = current_ma
-        self.power_mw = power_mw
-        self.pulses = pulses
-        self.coefficients = coefficients
+PULSE_SPAN = 131072
+"17 bits: 16 of the counter and its carry."
 
 
 def checksum(frame: bytes) -> int:
@@ -82,7 +62,7 @@ def _u24(frame: bytes, offset: int) -> int:
     return frame[offset] << 16 | frame[offset + 1] << 8 | frame[offset + 2]
 
 
-class Parser:
+class Parser(samples.Parser):
     """Finds frames in a byte stream and turns them into samples.
 
     voltage_ppm   scale of the module's voltage divider, 1000000 for a CSE7766 board
@@ -101,7 +81,7 @@ class Parser:
         if len(buffer) > INPUT_MAX:
             self.rejected["noise"] += len(buffer) - INPUT_MAX
             buffer = buffer[-INPUT_MAX:]
-        samples = []
+        found = []
         offset = 0
         while len(buffer) - offset >= FRAME_SIZE:
             if buffer[offset + 1] != MARK or not _is_header(buffer[offset]):
@@ -118,9 +98,9 @@ class Parser:
             sample = self._sample(frame)
             if sample is not None:
                 self.accepted += 1
-                samples.append(sample)
+                found.append(sample)
         self._buffer = buffer[offset:]
-        return samples
+        return found
 
     def _sample(self, frame: bytes) -> "Sample | None":
         header = frame[0]
@@ -164,6 +144,7 @@ class Parser:
             power_mw,
             pulses,
             (voltage_coefficient, current_coefficient, power_coefficient),
+            PULSE_SPAN,
         )
 
 
