@@ -17,7 +17,8 @@ import machine
 import network
 import ntptime
 from watt_plug import release
-from watt_plug.app import Config, Plug
+from watt_plug.app import Plug
+from watt_plug.config import Config
 from watt_plug.signer import SoftwareSigner
 from watt_plug.storage import DirectoryStorage
 

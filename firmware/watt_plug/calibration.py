@@ -1,4 +1,4 @@
-"""Gain and offset of one plug against a reference meter, with their provenance; hashed into checkpoints (DEVICE.md 4)."""
+"""Gain and offset of a plug against a reference meter, with their provenance; hashed into checkpoints (DEVICE.md 4)."""
 
 import hashlib
 
@@ -31,7 +31,7 @@ class Calibration:
         self._numbers = [values[name] for name in NUMBERS]
 
     def apply(self, sample: Sample) -> Sample:
-        """Return the corrected sample, and corrected constants with it. The energy of a pulse follows the power gain; offsets never make energy."""
+        """Return the corrected sample and constants. Energy follows the power gain; an offset never makes energy."""
         gain_v, gain_i, gain_p, offset_v, offset_i, offset_p = self._numbers
         first, second, pulse_uj = sample.coefficients
         return Sample(

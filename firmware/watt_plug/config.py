@@ -2,7 +2,7 @@
 
 from watt_plug.calibration import Calibration
 from watt_plug.meters import cse7766
-from watt_plug.meters.sample import Parser
+from watt_plug.meters.sample import PPM, Parser
 from watt_plug.switch import Switch
 
 
@@ -37,7 +37,7 @@ class Config:
         save_records: int = 1,
         keep_alive_s: int = 60,
         time_quality: str = "S",
-        voltage_ppm: int = cse7766.PPM,
+        voltage_ppm: int = PPM,
         parser: "Parser | None" = None,
         span: int = cse7766.PULSE_SPAN,
         calibration: "Calibration | None" = None,

@@ -4,7 +4,7 @@
 batches and events leave the boxes here.
 """
 
-from watt_wire import topics
+from watt_wire import plug_topics as topics
 
 from watt_plug import mqtt
 from watt_plug.outbox import Outbox

@@ -43,29 +43,19 @@ REFUSE = 5
 
 TABLE = (
     # order-off, order-on, release, timer, button, doubt, trip, essential
-    # free
-    ((WAITING_OFF, KEEP), (WAITING_ON, KEEP), (FREE, KEEP), (FREE, KEEP),
-     (FREE, TOGGLE), (FREE, KEEP), (TRIPPED, SWITCH_OFF), (FREE, KEEP)),
-    # waiting-off
-    ((WAITING_OFF, REFUSE), (WAITING_OFF, REFUSE), (FREE, KEEP), (HELD_OFF, SWITCH_OFF),
-     (FREE, SWITCH_ON), (FREE, KEEP), (TRIPPED, SWITCH_OFF), (FREE, KEEP)),
-    # waiting-on
-    ((WAITING_ON, REFUSE), (WAITING_ON, REFUSE), (FREE, KEEP), (HELD_ON, SWITCH_ON),
-     (FREE, TOGGLE), (FREE, KEEP), (TRIPPED, SWITCH_OFF), (WAITING_ON, KEEP)),
-    # held-off
-    ((HELD_OFF, REFUSE), (HELD_OFF, REFUSE), (RETURNING, KEEP), (RETURNING, KEEP),
-     (FREE, SWITCH_ON), (RETURNING, KEEP), (TRIPPED, KEEP), (FREE, HOME)),
-    # held-on
-    ((HELD_ON, REFUSE), (HELD_ON, REFUSE), (RETURNING, KEEP), (RETURNING, KEEP),
-     (FREE, TOGGLE), (RETURNING, KEEP), (TRIPPED, SWITCH_OFF), (HELD_ON, KEEP)),
-    # returning
-    ((RETURNING, REFUSE), (RETURNING, REFUSE), (RETURNING, KEEP), (FREE, HOME),
-     (FREE, SWITCH_ON), (RETURNING, KEEP), (TRIPPED, SWITCH_OFF), (FREE, HOME)),
-    # tripped
-    ((TRIPPED, REFUSE), (TRIPPED, REFUSE), (TRIPPED, REFUSE), (TRIPPED, KEEP),
-     (FREE, SWITCH_ON), (TRIPPED, KEEP), (TRIPPED, KEEP), (TRIPPED, KEEP)),
-)  # fmt: skip
-"""(next state, what happens to the relay) for every state and every event."""
+    "w. W. f. f. f~ f. t0 f. "  # free
+    "w! w! f. h0 f1 f. t0 f. "  # waiting-off
+    "W! W! f. H1 f~ f. t0 W. "  # waiting-on
+    "h! h! r. r. f1 r. t. f= "  # held-off
+    "H! H! r. r. f~ r. t0 H. "  # held-on
+    "r! r! r. f= f1 r. t0 f= "  # returning
+    "t! t! t! t. f1 t. t. t. "  # tripped
+)
+"""For every state a line, for every event the next state (a letter of STATE_LETTERS) and what happens to the relay (a
+sign of ACTION_SIGNS). One string: as tuples the table would take two kilobytes of a small heap."""
+
+STATE_LETTERS = "fwWhHrt"
+ACTION_SIGNS = ".01=~!"
 
 SPREAD_MIN_S = 600
 "Least range of the random delay before a move: a street that switches in one second is a hazard of its own."
@@ -86,6 +76,12 @@ ESSENTIAL_DELAY_S = 604800
 "Seven days between asking to be no longer essential and being it: nobody talks a household out of it at the door."
 RECENT_MAX = 64
 "Holds of this life that are remembered by the timer as well, which no set clock can move."
+
+
+def transition(state: int, event: int) -> "tuple[int, int]":
+    """Return (next state, what happens to the relay)."""
+    at = (state * len(EVENTS) + event) * 3
+    return STATE_LETTERS.index(TABLE[at]), ACTION_SIGNS.index(TABLE[at + 1])
 
 
 class Rules:
@@ -198,7 +194,7 @@ class Interlock:
         if reason:
             return reason
         event = {commands.OFF: ORDER_OFF, commands.ON: ORDER_ON, commands.RELEASE: RELEASE}[order.action]
-        if TABLE[self.state][event][1] == REFUSE:
+        if transition(self.state, event)[1] == REFUSE:
             return "refused-state"
         self.saved.counter = order.counter
         self.dirty = True
@@ -303,7 +299,7 @@ class Interlock:
             self._due_s = timer_s + self._random(SPREAD_MIN_S)
 
     def _apply(self, event: int, timer_s: int) -> None:
-        next_state, action = TABLE[self.state][event]
+        next_state, action = transition(self.state, event)
         if next_state != self.state:
             self._due_s = -1
         self.state = next_state
@@ -330,4 +326,4 @@ class Interlock:
         return 0
 
     def _random(self, limit: int) -> int:
-        return self._below(limit + 1)  # type: ignore[operator]
+        return int(self._below(limit + 1))  # type: ignore[operator]

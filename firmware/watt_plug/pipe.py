@@ -19,7 +19,8 @@ import json
 import sys
 
 from watt_plug import release
-from watt_plug.app import Config, Plug
+from watt_plug.app import Plug
+from watt_plug.config import Config
 from watt_plug.signer import SoftwareSigner
 from watt_plug.storage import DirectoryStorage, MemoryStorage, Storage
 

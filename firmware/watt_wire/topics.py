@@ -5,84 +5,52 @@ wildcard. A plug is named by 16 lower-case hex digits of its id. Builders raise 
 """
 
 from watt_wire.errors import DecodeError, EncodeError
-from watt_wire.fields import ID_SIZE, bytes_problem, integer_problem
+from watt_wire.fields import ID_SIZE, integer_problem
+from watt_wire.plug_topics import (
+    NAME_LENGTH_MAX,
+    PREFIX,
+    checked_name,
+    home,
+    is_name,
+    plug_ack,
+    plug_ask,
+    plug_batch,
+    plug_command,
+    plug_event,
+    plug_status,
+    plug_time,
+    plug_update,
+)
 
-PREFIX = "wp/1"
-"""Every topic begins with it; the number is the version of this table."""
-
-NAME_LENGTH_MAX = 32
-"""Longest name, characters: five levels of it stay far below what brokers allow for a topic."""
+__all__ = (
+    "NAME_LENGTH_MAX", "PREFIX", "is_name",
+    "plug_ack", "plug_ask", "plug_batch", "plug_command", "plug_event", "plug_status", "plug_time", "plug_update",
+)  # fmt: skip
 
 NODE_MAX = 99
 """Largest index of a node of an area: two digits are plenty for a committee."""
 
-_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-"
 _HEX_CHARACTERS = "0123456789abcdef"
-
-
-def is_name(text: str) -> bool:
-    """Tell whether text may name a gateway or an area."""
-    return 1 <= len(text) <= NAME_LENGTH_MAX and all(c in _NAME_CHARACTERS for c in text)
-
-
-def plug_batch(gateway: str, plug_id: bytes) -> str:
-    """Plug to gateway: a batch (batch.py)."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/batch"
-
-
-def plug_ack(gateway: str, plug_id: bytes) -> str:
-    """Gateway to plug: a batch is durably stored (batch.encode_ack)."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/ack"
-
-
-def plug_command(gateway: str, plug_id: bytes) -> str:
-    """Gateway to plug: a switch command (command.py)."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/command"
-
-
-def plug_event(gateway: str, plug_id: bytes) -> str:
-    """Plug to gateway: a signed event (statement.EVENT); acknowledged like a batch."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/event"
-
-
-def plug_status(gateway: str, plug_id: bytes) -> str:
-    """Plug to gateway: JSON for eyes and monitors (DEVICE.md section 7); it proves nothing."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/status"
-
-
-def plug_ask(gateway: str, plug_id: bytes) -> str:
-    """Plug to gateway: a nonce of 8 bytes, which asks for the time."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/ask"
-
-
-def plug_time(gateway: str, plug_id: bytes) -> str:
-    """Gateway to plug: the signed answer (statement.TIME)."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/time"
-
-
-def plug_update(gateway: str, plug_id: bytes) -> str:
-    """Gateway to plug: a piece of a firmware bundle (DEVICE.md section 6)."""
-    return _home(gateway) + "/plug/" + _plug(plug_id) + "/update"
 
 
 def home_plan(gateway: str) -> str:
     """Gateway to the household's app and automation: JSON of the quota after trade."""
-    return _home(gateway) + "/plan"
+    return home(gateway) + "/plan"
 
 
 def area_tx(area: str, gateway: str) -> str:
     """Gateway to every node of its area: one transaction."""
-    return _area(area) + "/tx/" + _name(gateway)
+    return _area(area) + "/tx/" + checked_name(gateway)
 
 
 def area_query(area: str, node: int, gateway: str) -> str:
     """Gateway to node `node` of its area: a question."""
-    return _area(area) + "/node/" + _node(node) + "/query/" + _name(gateway)
+    return _area(area) + "/node/" + _node(node) + "/query/" + checked_name(gateway)
 
 
 def area_reply(area: str, gateway: str) -> str:
     """Node to gateway: a receipt, a refusal or an answer."""
-    return _area(area) + "/reply/" + _name(gateway)
+    return _area(area) + "/reply/" + checked_name(gateway)
 
 
 def area_notice(area: str) -> str:
@@ -92,12 +60,12 @@ def area_notice(area: str) -> str:
 
 def plug_batch_filter(gateway: str) -> str:
     """Batches of every plug of one gateway."""
-    return _home(gateway) + "/plug/+/batch"
+    return home(gateway) + "/plug/+/batch"
 
 
 def plug_level_filter(gateway: str, level: str) -> str:
     """One kind of topic (event, status, ask) of every plug of one gateway."""
-    return _home(gateway) + "/plug/+/" + level
+    return home(gateway) + "/plug/+/" + level
 
 
 def all_plug_batch_filter() -> str:
@@ -166,25 +134,8 @@ def parse_area_notice(topic: str) -> str:
     return _parsed_name(_match(topic, PREFIX + "/area/+/notice")[0])
 
 
-def _home(gateway: str) -> str:
-    return PREFIX + "/home/" + _name(gateway)
-
-
 def _area(area: str) -> str:
-    return PREFIX + "/area/" + _name(area)
-
-
-def _name(text: str) -> str:
-    if not isinstance(text, str) or not is_name(text):
-        raise EncodeError("name %r is not 1..%d characters of a-z 0-9 -" % (text, NAME_LENGTH_MAX))
-    return text
-
-
-def _plug(plug_id: bytes) -> str:
-    text = bytes_problem("plug_id", plug_id, ID_SIZE)
-    if text:
-        raise EncodeError(text)
-    return plug_id.hex()
+    return PREFIX + "/area/" + checked_name(area)
 
 
 def _node(node: int) -> str:

@@ -10,7 +10,8 @@ from watt_plug.signer import SoftwareSigner  # noqa: E402
 from watt_plug.storage import MemoryStorage  # noqa: E402
 
 gc.collect()
-from watt_plug.app import Config, Plug  # noqa: E402
+from watt_plug.app import Plug  # noqa: E402
+from watt_plug.config import Config  # noqa: E402
 
 gc.collect()
 from watt_wire import batch, checkpoint, topics  # noqa: E402

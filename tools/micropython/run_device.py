@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 TEST_FOLDERS = ("tests/wire", "tests/plug")
 COPIED_FOLDERS = ("firmware", "tests/wire", "tests/plug", "tests/vectors", "tools/micropython")
 FIRMWARE_PACKAGES = ("watt_wire", "watt_plug")
-HEAP_DEFAULT = {"unix": "160k", "wasm": "128k"}
+HEAP_DEFAULT = {"unix": "192k", "wasm": "128k"}
 
 FILE_TIMEOUT_S = 300
 """One file of tests; the slowest (262 verifications in WebAssembly) takes about 15 s on a small machine."""
