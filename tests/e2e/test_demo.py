@@ -2,90 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from evening import VICTIMS, Evening, play
 from watt_node.store import read_blocks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
-
-SEED = "7"
-"The same keys in both networks, so that their outcomes can be compared as one hash."
-VICTIMS = ("area1-node2", "area2-node1")
-RUN_MAX_S = 300
-
-
-@dataclass
-class Evening:
-    folder: Path
-    data: dict[str, Any]
-    code: int
-    killed: dict[str, int]
-    "Victim -> height its area had when it was killed."
-
-
-def play(folder: Path, *, kill: bool, broker: str = "embedded") -> Evening:
-    command = [sys.executable, "-m", "watt_tools.cli", "demo", "--dir", str(folder), "--json", "--seed", SEED]
-    killed: dict[str, int] = {}
-    with (
-        (folder.parent / f"{folder.name}.out").open("w+") as out,
-        (folder.parent / f"{folder.name}.err").open("w+") as err,
-        subprocess.Popen([*command, "--broker", broker], stdout=out, stderr=err, env=dict(os.environ)) as process,
-    ):
-        deadline_s = time.monotonic() + RUN_MAX_S
-        while process.poll() is None and time.monotonic() < deadline_s:
-            if kill and not killed:
-                killed = kill_stations(folder)
-            time.sleep(0.5)
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        code = process.wait(timeout=60)
-        out.seek(0)
-        err.seek(0)
-        text, errors = out.read(), err.read()
-    assert text.strip(), f"no result, exit code {code}:\n{errors[-3000:]}"
-    return Evening(folder, json.loads(text), code, killed)
-
-
-def kill_stations(folder: Path) -> dict[str, int]:
-    """kill -9 one station per area once the delivery window is open; {} until then."""
-    event = folder / "main/event.json"
-    if not (folder / "clock.json").exists() or not event.exists():
-        return {}
-    clock, spec = json.loads((folder / "clock.json").read_text()), json.loads(event.read_text())
-    elapsed_ms = max(0, time.time_ns() // 1_000_000 - clock["machine_start_ms"])
-    if clock["protocol_start_s"] + elapsed_ms * clock["speed"] // 1000 < spec["window_start_s"] + 1800:
-        return {}
-    pids = json.loads((folder / "pids.json").read_text())
-    heights = {}
-    for name in VICTIMS:
-        area, node = name.split("-")
-        heights[name] = json.loads((folder / area / node / "status.json").read_text())["height"]
-        os.kill(pids[name], signal.SIGKILL)
-    return heights
-
-
-@pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Evening:
-    return play(tmp_path_factory.mktemp("quiet") / "net", kill=False)
-
-
-@pytest.fixture(scope="module")
-def stormy(tmp_path_factory: pytest.TempPathFactory) -> Evening:
-    broker = "mosquitto" if shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto") else "embedded"
-    if broker == "embedded" and os.environ.get("CI") == "true":
-        pytest.fail("mosquitto is missing in CI")
-    return play(tmp_path_factory.mktemp("stormy") / "net", kill=True, broker=broker)
 
 
 @pytest.mark.row("A2", "B1", "B7", "B8", "B9", "B12", "B13", "C1", "G9", "J1", "J20", "J21")
@@ -93,7 +20,7 @@ def test_one_evening_ends_with_every_check_held(quiet: Evening) -> None:
     failed = [check for check in quiet.data["checks"] if not check["held"]]
     assert not failed
     assert quiet.code == 0
-    assert len(quiet.data["checks"]) == 8
+    assert len(quiet.data["checks"]) == 9
     assert quiet.data["trades"] >= 5
     real = [name for name, kind in quiet.data["interpreters"].items() if kind == "micropython"]
     assert len(real) >= 4

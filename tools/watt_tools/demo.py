@@ -31,8 +31,8 @@ START_LEAD_MS = progress.START_LOOK_BACK_MS
 BROKER_WAIT_S = 15
 GATEWAY_WAIT_S = 20
 "Then the plugs start anyway: they keep their readings until a gateway takes them."
-DRAIN_S = 25
-"After the event: gateways empty their outboxes; they need one block and one receipt each."
+DRAIN_S = 120
+"After the event outboxes empty and bills are written: seconds on a quiet machine, a minute on a busy one."
 DRAIN_QUIET_S = 2.5
 "Status files are a second old; two of them in agreement mean that nothing is on its way."
 RUN_MAX_S = 600
@@ -183,7 +183,7 @@ def _watch(net: network.Network, children: Children, spec: dict[str, Any], say: 
 
 
 def _drain(net: network.Network, children: Children, say: progress.Reporter) -> None:
-    """Stop the plugs, then let gateways and nodes finish what the plugs had signed: outboxes empty, heights level."""
+    """Stop the plugs, then let gateways and nodes finish what the plugs had signed, and the bills be written."""
     children.stop(("rig",))
     deadline_s = time.monotonic() + DRAIN_S
     quiet_since_s = time.monotonic()
@@ -191,7 +191,7 @@ def _drain(net: network.Network, children: Children, say: progress.Reporter) -> 
         children.watch()
         seen = progress.observe(net)
         say.show(seen, net.protocol_now_s(), None)
-        if not (seen.outboxes_empty and seen.level):
+        if seen.unbilled or not (seen.outboxes_empty and seen.level):
             quiet_since_s = time.monotonic()
         time.sleep(0.25)
     (net.folder / "done.json").write_text(json.dumps({"finished_ms": time.time_ns() // 1_000_000}))

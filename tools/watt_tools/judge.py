@@ -20,7 +20,7 @@ from watt_chain.ledger import CorruptionError
 from watt_market import lower
 from watt_node.store import StoreError, read_blocks
 
-from watt_tools import export, picture, verify
+from watt_tools import export, picture, progress, verify
 from watt_tools.network import NODES_PER_AREA, Network
 from watt_tools.progress import load
 from watt_tools.readout import OBJECT_SIZE_MAX, Readout, outcome_hash, read
@@ -78,6 +78,7 @@ def judge(net: Network, readout: Readout, stated: dict[str, Any]) -> Result:
         _trades(stated),
         _credit(net, stated),
         _certificate(net, readout, event),
+        _bills(net, stated),
         ("the independent verifier agrees", not problems, problems[0] if problems else "wattpact verify: no problem"),
     ]
     clearing = {"value_u": main_event.value_u, "bound_u": main_event.bound_u}
@@ -136,6 +137,22 @@ def _credit(net: Network, stated: dict[str, Any]) -> Check:
     breached = sum(1 for home in stated["homes"] if home["event"] and home["event"]["status"] == "breached")
     held = not wrong and breached == len(defaulters) == 1
     return ("one default with -4, all others +2", held, ", ".join(wrong) or f"{breached} default")
+
+
+def _bills(net: Network, stated: dict[str, Any]) -> Check:
+    """The bill each household's gateway made by itself, from proofs alone, against the settled row."""
+    wrong: list[str] = []
+    held = 0
+    for home in stated["homes"]:
+        if home["event"] is None:
+            continue
+        bill = progress.bill_of(net, home["name"])
+        same = all(bill.get("summary", {}).get(name) == value for name, value in home["event"].items())
+        if bill.get("state") == "CLOSED" and same:
+            held += 1
+        else:
+            wrong.append(f"{home['name']}: " + ("its bill differs" if bill else "no bill"))
+    return ("every household holds its own bill", not wrong, ", ".join(wrong[:3]) or f"{held} bills agree")
 
 
 def _certificate(net: Network, readout: Readout, event: int) -> Check:

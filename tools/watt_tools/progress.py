@@ -52,6 +52,8 @@ class Seen:
     outboxes_empty: bool = False
     level: bool = True
     "All nodes of each chain stand at the same height."
+    unbilled: int = 0
+    "Households with trades in the event that do not hold its final bill yet."
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -97,12 +99,19 @@ def observe(net: Network) -> Seen:
         seen.final += int(tx.get("final", 0))
         seen.pending += int(tx.get("pending", 0))
         seen.refused += sum(tx.get("refused", {}).values())
+        traded = int((status.get("event") or {}).get("trades", 0) or 0) > 0
+        seen.unbilled += traded and bill_of(net, home["name"]).get("state") != "CLOSED"
     for path in (net.folder / "rig").glob("plugs-*.status.json"):
         status = load(path)
         seen.signed += int(status.get("signed", 0))
         seen.unacknowledged += int(status.get("unacknowledged", 0))
     seen.outboxes_empty = seen.gateways == len(net.homes) and seen.pending == 0
     return seen
+
+
+def bill_of(net: Network, home: str) -> dict[str, Any]:
+    """The bill of the event that a household's gateway wrote, or {} when there is none (yet)."""
+    return load(net.folder / f"homes/{home}/bill-{net.description['event']}.json")
 
 
 def gateways_listen(net: Network) -> bool:
