@@ -104,9 +104,9 @@ def paper_score(one: Standing) -> Fraction:
         return Fraction(0)
     count = len(one.credits)
     mean = Fraction(total, count)
-    variance = sum(((credit - mean) ** 2 for credit in one.credits), Fraction(0)) / count
-    growth = Fraction(TREND_WEIGHT) * slope(one.totals) / total
-    return total / (1 + variance / mean**2) * (1 + growth)
+    variance = Fraction(sum(((credit - mean) ** 2 for credit in one.credits), Fraction(0)), count)
+    growth = Fraction(TREND_WEIGHT * slope(one.totals), total)
+    return Fraction(total, 1 + Fraction(variance, mean**2)) * (1 + growth)
 
 
 def _steady(standings: Sequence[Standing]) -> list[Standing]:
@@ -125,7 +125,7 @@ def slope(totals: Sequence[int]) -> Fraction:
         return Fraction(0)
     middle = Fraction(count - 1, 2)
     above = sum(((at - middle) * total for at, total in enumerate(last)), Fraction(0))
-    return above / sum(((at - middle) ** 2 for at in range(count)), Fraction(0))
+    return Fraction(above, sum(((at - middle) ** 2 for at in range(count)), Fraction(0)))
 
 
 def residual(totals: Sequence[int]) -> Fraction:
@@ -135,7 +135,8 @@ def residual(totals: Sequence[int]) -> Fraction:
         return Fraction(0)
     rise, middle = slope(last), Fraction(len(last) - 1, 2)
     mean = Fraction(sum(last), len(last))
-    return sum(((total - mean - rise * (at - middle)) ** 2 for at, total in enumerate(last)), Fraction(0)) / len(last)
+    squares = ((total - mean - rise * (at - middle)) ** 2 for at, total in enumerate(last))
+    return Fraction(sum(squares, Fraction(0)), len(last))
 
 
 # Our score -------------------------------------------------------------------------------------------------------
