@@ -25,13 +25,16 @@ from watt_node.log import Log
 
 from watt_rig.airline import AirLine
 from watt_rig.benchfile import BenchFile, MeterPart, PlugPart
+from watt_rig.blemeter import ble_meter
+from watt_rig.bluez import FakeBlueZ, PrivateBus
 from watt_rig.collector import Collector
 from watt_rig.engine import default_micropython
 from watt_rig.load import Load
 from watt_rig.loads import START_S, load_of
 from watt_rig.meters import FakeModbusMeter
-from watt_rig.mosquitto import Identity, Mosquitto
+from watt_rig.mosquitto import Identity, Mosquitto, free_port
 from watt_rig.plugchips import CHIPS, PlugChip
+from watt_rig.plugradio import PlugRadios
 from watt_rig.ptyline import PtyLine
 from watt_rig.vplug import Clock, VirtualPlug
 
@@ -76,6 +79,9 @@ class Bench:
         self.chips: dict[str, PlugChip] = {}
         self.airs: dict[str, AirLine] = {}
         self.meters: dict[str, FakeModbusMeter] = {}
+        self.bus: PrivateBus | None = None
+        self.bluez: FakeBlueZ | None = None
+        self.radios: PlugRadios | None = None
         self.faults: dict[str, int] = {}
         self._lines: list[PtyLine] = []
         self._identities = identities
@@ -89,6 +95,8 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.file.broker.kind == "mosquitto":
             self._start_broker()
+        if self.file.ble.enabled:
+            await self._start_bluetooth()
         for part in self.file.plugs:
             await self._start_plug(part)
         for meter in self.file.meters:
@@ -108,6 +116,10 @@ class Bench:
             line.stop()
         for air in self.airs.values():
             await air.stop()
+        if self.bluez is not None:
+            self.bluez.stop()
+        if self.bus is not None:
+            self.bus.stop()
         if self.collector is not None:
             self.collector.stop()
         if self.broker is not None:
@@ -143,6 +155,16 @@ class Bench:
         self.collector = Collector(HOME, self.folder / "gateway", section, self._key, self.time_of, self.log)
         self.collector.start()
 
+    async def _start_bluetooth(self) -> None:
+        """A private bus; bleak in this process and in whoever is given its address uses it."""
+        self.bus = PrivateBus(self.folder / "bluetooth")
+        await self.bus.start()
+        self.bluez = FakeBlueZ(self.bus.address)
+        await self.bluez.start()
+        self.radios = PlugRadios(self.bluez)
+        if self.file.ble.meter is not None:
+            self.bluez.advertise(ble_meter(self._reading(self.file.ble.meter)))
+
     async def _start_plug(self, part: PlugPart) -> None:
         load = load_of(part.load, part.rated_w, self._base)
         chip = CHIPS[part.chip](load, self.file.seed + len(self.plugs))
@@ -158,6 +180,7 @@ class Bench:
             default_micropython(),
             part.heap_kib,
             part.flash_kib,
+            self.radios,
         )
         self.chips[part.name] = chip
         self.plugs[part.name] = plug
@@ -171,7 +194,7 @@ class Bench:
             both.start()
             self._lines.append(both)
             line = both.far
-        meter = FakeModbusMeter(part.kind, reading, part.port, line)
+        meter = FakeModbusMeter(part.kind, reading, part.port or free_port(), line)
         meter.start()
         self.meters[part.name] = meter
 
@@ -292,6 +315,7 @@ class Bench:
             if self.broker is None
             else {"port": self.broker.port, "running": self.broker.running, "deaths": self.broker.deaths},
             "gateway": self._gateway_status(),
+            "bluetooth": None if self.bus is None else {"bus": self.bus.address, "meter": self.file.ble.meter},
             "plugs": {name: self._plug_status(name) for name in self.plugs},
             "meters": {
                 name: {"kind": meter.kind, "where": self._where(meter), "answers": meter.answers}

@@ -39,7 +39,7 @@ class Mosquitto:
     """One broker in `folder`, on 127.0.0.1:`port`."""
 
     def __init__(self, folder: Path, port: int, identity: Identity) -> None:
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.deaths = 0
         self._folder = folder
         self._config = folder / "mosquitto.conf"
@@ -113,7 +113,8 @@ class Mosquitto:
         return "\n".join(ours) + "\n"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody has now."""
     with socket.socket() as handle:
         handle.bind(("127.0.0.1", 0))
         return int(handle.getsockname()[1])

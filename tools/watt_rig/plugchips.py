@@ -29,6 +29,8 @@ class PlugChip:
         "Chance of each byte to be hit, in parts per million."
         self.noisy_bytes = 0
         self._noise = random.Random(seed)
+        self.lives: list[list[int]] = []
+        "For each supply: when it came, and when the plug first looked."
         self._powered_s = load.profile.start_s
         self._said_s = -1
         self._input = b""
@@ -38,10 +40,13 @@ class PlugChip:
         self._powered_s = max(time_s, self.load.profile.start_s)
         self._said_s = -1
         self._input = b""
+        self.lives.append([self._powered_s, -1])
 
     def say(self, uart: int, time_s: int) -> bytes:
         """Bytes on the line by `time_s`, noise included."""
         data = self._frames(max(time_s, self.load.profile.start_s))
+        if data and self.lives and self.lives[-1][1] < 0:
+            self.lives[-1][1] = time_s
         if not data or not self.noise_ppm:
             return data
         return self._spoiled(data)

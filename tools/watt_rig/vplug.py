@@ -61,16 +61,23 @@ class Chip(Protocol):
 class Radio(Protocol):
     """Who carries the plug's Bluetooth: the fake BlueZ."""
 
+    def add(self, name: str, tell: Callable[[str], None]) -> None: ...
+    def restarted(self, name: str) -> None: ...
     def from_plug(self, name: str, line: str) -> None: ...
 
 
 @dataclass
 class Clock:
-    """World time: `protocol_s` at machine time `start_ms`, then `speed` times as fast."""
+    """World time: `protocol_s` at machine time `start_ms`, then `speed` times as fast.
+
+    `timer_speed` is that of the plugs' ticks and sleeps. It cannot be `speed` on a fast bench: a round trip over a
+    real network would then take minutes of a plug's timers.
+    """
 
     start_ms: int
     protocol_s: int
     speed: int
+    timer_speed: int = 1
 
     def now_s(self) -> int:
         return self.protocol_s + (time.time_ns() // 1_000_000 - self.start_ms) * self.speed // 1000
@@ -158,6 +165,8 @@ class VirtualPlug:
         self.port.unlink(missing_ok=True)
         self.port.symlink_to(os.ttyname(self._outer_slave))
         self._loop.add_reader(self._outer, self._from_client)
+        if self._radio is not None:
+            self._radio.add(self.name, self.tell)
         self.power_on()
 
     def stop(self) -> None:
@@ -250,6 +259,7 @@ class VirtualPlug:
             "start_ms": self._clock.start_ms,
             "protocol_s": self._clock.protocol_s,
             "speed": self._clock.speed,
+            "timer_speed": self._clock.timer_speed,
             "cause": self._cause,
             "error_s": self._error_s,
             "jump_s": self.jump_s,
@@ -304,6 +314,8 @@ class VirtualPlug:
         self._loop.remove_writer(self._inner)
         self._loop.remove_reader(self._line)
         self._pending = b""
+        if self._radio is not None:
+            self._radio.restarted(self.name)
         os.close(self._inner)
         self._line.close()
         self._inner, self._line = -1, None

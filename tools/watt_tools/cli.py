@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from watt_tools import bench_cli, market_cli, plug_cli, sim_cli
+from watt_tools import bench_cli, market_cli, plug_cli, rig_cli, sim_cli
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -162,6 +162,7 @@ def _add_rig(commands: Commands[argparse.ArgumentParser]) -> None:
 
     plugs.set_defaults(handler=run_plugs)
     broker.set_defaults(handler=run_broker)
+    rig_cli.add(actions)
 
 
 def _add_reading(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -1,11 +1,12 @@
-"""A fake `time`: the calendar is the plug's clock in the bench's world, the ticks are the machine's own."""
+"""A fake `time`: the calendar is the plug's clock in the bench's world; ticks and sleeps run at `timer_speed`."""
 
 import time as real
 
 import fake_host
 
-ticks_ms = real.ticks_ms
-ticks_us = real.ticks_us
+SLEEP_MS_MIN = 15
+"On a fast bench a loop that polls every 50 ms would otherwise only poll."
+SPEED = fake_host.settings["timer_speed"]
 ticks_cpu = real.ticks_cpu
 ticks_add = real.ticks_add
 ticks_diff = real.ticks_diff
@@ -28,11 +29,20 @@ def gmtime(seconds=None):
 localtime = gmtime
 
 
+def ticks_ms():
+    return real.ticks_ms() * SPEED
+
+
+def ticks_us():
+    return real.ticks_us() * SPEED
+
+
 def sleep_ms(duration_ms):
+    if SPEED > 1 and duration_ms > 0:
+        duration_ms = max(duration_ms // SPEED, SLEEP_MS_MIN)
     real.sleep_ms(duration_ms)
     fake_host.pump()
 
 
 def sleep(duration_s):
-    real.sleep(duration_s)
-    fake_host.pump()
+    sleep_ms(int(duration_s * 1000))

@@ -50,7 +50,22 @@ def install():
     sys.path[:] = ["", ".frozen", "/lib"]
 
 
+def scale_polls():
+    """asyncio waits for I/O in real milliseconds; its timers run at `timer_speed`."""
+    import asyncio.core
+
+    speed = SETTINGS["timer_speed"]
+    wait = asyncio.core.IOQueue.wait_io_event
+
+    def scaled(self, duration_ms):
+        wait(self, duration_ms if duration_ms <= 0 else max(1, duration_ms // speed))
+
+    asyncio.core.IOQueue.wait_io_event = scaled
+
+
 install()
+if SETTINGS["timer_speed"] > 1:
+    scale_polls()
 fake_host.send("B boot")
 if SETTINGS["run"]:
     for _name in ("boot.py", "main.py"):
