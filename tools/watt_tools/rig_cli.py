@@ -35,7 +35,19 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
                        "broker-death")  # fmt: skip
     fault.add_argument("plug", nargs="?", default="", help="the plug; not for broker-death")
     fault.add_argument("value", nargs="?", type=int, default=0, help="seconds, ppm, ms or nth write, by the fault")
-    for parser, handler in ((up, _up), (down, _down), (status, _status), (view, _view), (fault, _fault)):
+    field = actions.add_parser("field", help="three plugs through a day with faults, then everything counted again")
+    field.add_argument("--hours", type=int, default=24, help="world hours (default 24)")
+    field.add_argument("--seed", type=int, default=1, help="of the faults (default 1)")
+    field.add_argument("--speed", type=int, default=160, help="world seconds per second (default 160)")
+    field.add_argument("--json", action="store_true")
+    for parser, handler in (
+        (field, _field),
+        (up, _up),
+        (down, _down),
+        (status, _status),
+        (view, _view),
+        (fault, _fault),
+    ):
         parser.add_argument("--dir", type=Path, default=DIR, help=f"where the bench lives (default {DIR})")
         parser.set_defaults(handler=handler)
 
@@ -177,3 +189,10 @@ def _view(chosen: argparse.Namespace) -> int:
                 return 1
             screen.show(answer, {})
             time.sleep(VIEW_S)
+
+
+def _field(chosen: argparse.Namespace) -> int:
+    from watt_tools import field
+
+    options = field.Options(chosen.dir, chosen.hours, chosen.seed, chosen.speed)
+    return field.main(options, chosen.json)
