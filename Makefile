@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= demo-run
 DEMO_ARGS ?=
+RIG_DIR ?= rig-run
+RIG_ARGS ?=
 SEEDS ?= 0..1000
 REPLICAS ?= 4
 WASM := tools/micropython/node_modules/.stamp
@@ -62,6 +64,11 @@ device: install ## the portable tests on both MicroPython interpreters, with a d
 	$(BIN)/python tools/micropython/run_device.py --interpreter wasm
 	$(BIN)/python tools/micropython/run_device.py --compile
 
+rig: install ## three virtual plugs through a day with faults, flashed by mpremote, on a real Mosquitto (11 minutes)
+	@CI=true tools/need-mosquitto.sh
+	@CI=true tools/need-dbus.sh
+	$(BIN)/wattpact rig field --dir $(RIG_DIR) $(RIG_ARGS)
+
 sim: $(VENV)/.stamp ## consensus under seeded faults, in memory
 	$(BIN)/wattpact sim run --seeds $(SEEDS) --replicas $(REPLICAS) --jobs 2
 
@@ -92,6 +99,6 @@ lock: ## resolve requirements.lock anew, with hashes
 	rm -rf .venv-lock
 
 clean: ## remove what the targets made (environments and demo runs too)
-	rm -rf $(VENV) .venv-mpy .venv-stubs .venv-fuzz tools/micropython/node_modules $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) .venv-mpy .venv-stubs .venv-fuzz tools/micropython/node_modules $(DEMO_DIR) $(RIG_DIR) .mypy_cache .ruff_cache .pytest_cache \
 	  .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

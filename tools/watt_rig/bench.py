@@ -162,7 +162,7 @@ class Bench:
         self.bluez = FakeBlueZ(self.bus.address)
         await self.bluez.start()
         self.radios = PlugRadios(self.bluez)
-        if self.file.ble.meter is not None:
+        if self.file.ble.meter:
             self.bluez.advertise(ble_meter(self._reading(self.file.ble.meter)))
 
     async def _start_plug(self, part: PlugPart) -> None:
@@ -198,7 +198,7 @@ class Bench:
         meter.start()
         self.meters[part.name] = meter
 
-    def _reading(self, name: str | int) -> Callable[[], tuple[int, int]]:
+    def _reading(self, name: str) -> Callable[[], tuple[int, int]]:
         if name == "plugs":
             return self._sum_of_plugs
         load = load_of(name, 30_000, self._base)

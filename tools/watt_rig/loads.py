@@ -27,10 +27,10 @@ MODELS = {
 DATA = Path(__file__).resolve().parents[1] / "watt_tools" / "data"
 
 
-def load_of(name: str | int, rated_w: int, base: Path) -> Load:
+def load_of(name: str, rated_w: int, base: Path) -> Load:
     """Make the load; LoadError names what is wrong with it."""
-    if isinstance(name, int):
-        return Load(Profile(START_S, MINUTE_S, [name]), rated_w)
+    if name.isdigit():
+        return Load(Profile(START_S, MINUTE_S, [min(int(name), rated_w)]), rated_w)
     if name.endswith(".json"):
         return Load(read_profile(base / name), rated_w)
     if name in MODELS:

@@ -31,6 +31,8 @@ class PlugChip:
         self._noise = random.Random(seed)
         self.lives: list[list[int]] = []
         "For each supply: when it came, and when the plug first looked."
+        self.resets: list[list[int]] = []
+        "The same for each reset of the processor alone, while the chip went on counting."
         self._powered_s = load.profile.start_s
         self._said_s = -1
         self._input = b""
@@ -42,11 +44,16 @@ class PlugChip:
         self._input = b""
         self.lives.append([self._powered_s, -1])
 
+    def reset(self, time_s: int) -> None:
+        """The plug's processor starts anew; the chip has its supply all the time."""
+        self.resets.append([time_s, -1])
+
     def say(self, uart: int, time_s: int) -> bytes:
         """Bytes on the line by `time_s`, noise included."""
         data = self._frames(max(time_s, self.load.profile.start_s))
-        if data and self.lives and self.lives[-1][1] < 0:
-            self.lives[-1][1] = time_s
+        for looks in (self.lives, self.resets):
+            if data and looks and looks[-1][1] < 0:
+                looks[-1][1] = time_s
         if not data or not self.noise_ppm:
             return data
         return self._spoiled(data)

@@ -15,6 +15,7 @@ import ecdsa
 
 RECORD_SIZE = 75
 BODY_SIZE = 174
+FLAG_DISCONTINUITY = 0x0002
 DOMAIN = b"wattpact/1/checkpoint\x00"
 REASONS = (
     "", "periodic", "boot", "discontinuity", "clock-step", "calibration", "firmware", "command", "relay", "shut-down",
@@ -41,6 +42,8 @@ class Recount:
     import_mwh: int = 0
     time_s: int = 0
     boots: int = 0
+    discontinuities: int = 0
+    "Records in which the plug says that energy is missing (WIRE.md W3.4)."
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -75,6 +78,7 @@ def recount(database: Path, public: bytes) -> Recount:
             found.duplicate_records += number in numbers
             numbers.add(number)
             found.records += 1
+            found.discontinuities += bool(_number(records, at + 73, 2) & FLAG_DISCONTINUITY)
             found.fallen_registers += _number(records, at + 20, 8) < found.import_mwh
             found.import_mwh = _number(records, at + 20, 8)
         found.fallen_registers += _number(body, 93, 8) < found.import_mwh

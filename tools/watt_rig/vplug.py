@@ -53,6 +53,7 @@ class Chip(Protocol):
     """What sits on the plug's UART and pulse pins. Times are world seconds."""
 
     def power_on(self, time_s: int) -> None: ...
+    def reset(self, time_s: int) -> None: ...
     def say(self, uart: int, time_s: int) -> bytes: ...
     def hear(self, uart: int, data: bytes) -> None: ...
     def pulses(self, pin: int, time_s: int) -> int: ...
@@ -214,6 +215,11 @@ class VirtualPlug:
         self.power_off()
         self.power_on(HARD)
 
+    def restart(self, cause: int = HARD) -> None:
+        """Start anew for the bench's own reasons; no fault."""
+        self.power_off()
+        self.power_on(cause)
+
     def cut_in_write(self, writes: int) -> None:
         """Cut the power inside the flash write that is the `writes`th from now."""
         self.tell(f"K {writes}")
@@ -248,6 +254,8 @@ class VirtualPlug:
 
     def _spawn(self, run: bool) -> None:
         assert self._loop is not None
+        if self._cause != PWRON:
+            self._chip.reset(self.world_s)
         inner, slave = pty.openpty()
         _child_terminal(slave)
         ours, theirs = socket.socketpair()

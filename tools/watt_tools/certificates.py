@@ -104,6 +104,17 @@ class Authority:
         )
 
 
+def der_of(path: Path) -> bytes:
+    """A certificate or private key file of ours, PEM, in the form that a plug reads."""
+    data = path.read_bytes()
+    if b"CERTIFICATE" in data:
+        return x509.load_pem_x509_certificate(data).public_bytes(serialization.Encoding.DER)
+    key = serialization.load_pem_private_key(data, password=None)
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
 ) -> x509.CertificateBuilder:

@@ -1,9 +1,8 @@
 """`wattpact rig field`: three virtual plugs live through a day with faults; then everything is counted again.
 
-Order: start a bench, flash every plug with the real mpremote, take the first in over Bluetooth and the others over
-the cable, let 24 hours of world time pass while the plan of field_plan.py strikes, bring peace, ask each plug what it
-has made, recount what the household holds, and compare. The day runs fast; network timers run slower than the day,
-because round trips are real.
+Order: start a bench, flash every plug with the real mpremote, take them into the household, let 24 hours of world
+time pass while the plan of field_plan.py strikes, bring peace, ask each plug what it has made, recount what the
+household holds, and compare. The day runs fast; network timers run slower than the day, because round trips are real.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watt_rig.bench import Bench
 from watt_rig.benchfile import BenchFile, BlePart, PlugPart
 from watt_rig.vplug import Clock
 
 from watt_tools import field_plan, plug_flash, rig_setup
 from watt_tools.field_report import Report, judge
 from watt_tools.field_stages import Stages
-from watt_tools.plug_link import Cable, LinkError
+from watt_tools.plug_link import LinkError
 
 PLUGS = (
     PlugPart(name="kitchen", chip="cse7766", load="dishwasher-1"),
@@ -85,7 +83,7 @@ class FieldRun:
             await self._day()
             await self._drain()
             told = await self._ask()
-            return judge(self.bench, self.trust, self.stages, told, self._began_s, self._seconds())
+            return judge(self.bench, self.stages, told, self._began_s, self._seconds())
         finally:
             self.bench.stop_wanted.set()
             await watching
@@ -96,10 +94,9 @@ class FieldRun:
     async def _prepare(self) -> None:
         self._say(f"flashing {len(PLUGS)} virtual plugs with mpremote")
         await asyncio.gather(*(asyncio.to_thread(self._flash, part.name) for part in PLUGS))
-        self._say("taking them into the household: the first over Bluetooth, the others over the cable")
-        for number, part in enumerate(PLUGS):
-            plug = await self.stages.take_in(part.name, over_the_air=number == 0)
-            self._say(f"  {part.name}: {plug.hex()} {'over Bluetooth' if number == 0 else 'over the cable'}")
+        for part in PLUGS:
+            plug = await self.stages.take_in(part.name)
+            self._say(f"  {part.name}: {plug.hex()} taken into the household")
         await self._wait_for(self._all_have_stored, UP_S, "every plug's first batch")
 
     def _flash(self, name: str) -> None:
@@ -128,7 +125,6 @@ class FieldRun:
             for name in bench.plugs:
                 self._strike(name)
             self._strike("")
-            await self.stages.step(self._hours())
             if time.monotonic() - said_s > SAY_S:
                 said_s = time.monotonic()
                 self._say(self._line())
@@ -144,7 +140,7 @@ class FieldRun:
         clock.start_ms = time.time_ns() // 1_000_000
         clock.speed, clock.timer_speed = speed, timer_speed
         for plug in self.bench.plugs.values():
-            plug.brown_out()
+            plug.restart()
 
     def _strike(self, name: str) -> None:
         """What is due for this plug, at most one thing; for the broker when `name` is empty."""
@@ -155,7 +151,7 @@ class FieldRun:
             now_s = (
                 min(p.world_s for p in self.bench.plugs.values()) if plug is None else plug.world_s
             ) - self._began_s
-            if event.at_s > now_s or self.stages.spares(name):
+            if event.at_s > now_s:
                 return
             if plug is not None and event.name in CUTS and not event.early and not plug.life.healthy_now:
                 return
@@ -175,12 +171,9 @@ class FieldRun:
             self.bench.chips[name].noise_ppm = 0
             plug.jump_clock(0)
             plug.cut_in_write(0)
+        self.stages.remember_boots()
         self._set_speed(1, 1)
-        await self._wait_for(self._is_quiet, DRAIN_S, "the last acknowledgement")
-
-    def _is_quiet(self) -> bool:
-        """Every plug has signed its last boot, and that has been stored."""
-        return self.stages.all_acknowledged()
+        await self._wait_for(self.stages.all_acknowledged, DRAIN_S, "the last acknowledgement")
 
     async def _ask(self) -> dict[str, dict[str, int]]:
         self._say("asking each plug what it has made")
@@ -188,7 +181,7 @@ class FieldRun:
 
     def _made(self, name: str) -> dict[str, int]:
         try:
-            return self.stages.made(Cable(str(self.bench.plugs[name].port)))
+            return self.stages.made(name)
         except LinkError as error:
             raise FieldError(str(error)) from None
 
@@ -204,10 +197,11 @@ class FieldRun:
     def _line(self) -> str:
         assert self.bench.collector is not None
         counts = self.bench.collector.store.counts()
-        lives = [plug.life for plug in self.bench.plugs.values()]
+        cuts = sum(plug.life.cuts for plug in self.bench.plugs.values())
+        torn = sum(plug.life.torn_writes for plug in self.bench.plugs.values())
         return (
             f"  {self._hours():5.1f} h  {counts.readings} readings stored, {counts.batches} batches, "
-            f"{sum(life.cuts for life in lives)} power cuts ({sum(life.torn_writes for life in lives)} inside a write), "
+            f"{cuts} power cuts ({torn} inside a write), "
             f"faults left {len(self._events)}"
         )
 

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from watt_rig.bench import Bench
+from watt_rig.load import Load
 from watt_rig.recount import Recount, recount
 
 from watt_tools.field_stages import Stages
-from watt_tools.rig_setup import Trust
 
 CUTS_MIN = 200
 "Power cuts that a run of 24 hours must survive; a shorter run fewer in proportion."
@@ -39,7 +39,8 @@ class PlugReport:
     true_wh: int
     unmeasured_wh: int
     explained_wh: int
-    "Energy that flowed between the last journal before a cut and the first look at the chip after it."
+    """What may be missing: energy that flowed between the last journal before a cut and the first look at the chip
+    after it, and as many of the longest resets as the plug has signed discontinuities."""
     faults_found: list[str] = field(default_factory=list)
     recount: Recount = field(default_factory=Recount)
 
@@ -58,10 +59,6 @@ class Report:
     power_cuts: int
     power_cuts_survived: int
     power_cuts_wanted: int
-    updates_taken: int
-    updates_rolled_back: int
-    commands_obeyed: int
-    commands_refused: dict[str, int]
     batches_refused: dict[str, int]
     faults: dict[str, int]
     plugs: list[PlugReport]
@@ -89,8 +86,6 @@ class Report:
                 "power cuts",
                 f"{self.power_cuts}, survived {self.power_cuts_survived} (at least {self.power_cuts_wanted})",
             ),
-            ("updates", f"{self.updates_taken} taken, {self.updates_rolled_back} rolled back"),
-            ("commands", f"{self.commands_obeyed} obeyed, refused: {_counts(self.commands_refused)}"),
             ("batches refused", _counts(self.batches_refused)),
             ("faults", _counts(self.faults)),
         ]
@@ -99,15 +94,14 @@ class Report:
         for plug in self.plugs:
             lines.append(
                 f"{plug.name:<9}{plug.made:>6}{plug.stored:>8}{plug.cuts:>6}{plug.torn_writes:>6}{plug.boots:>7}"
-                f"  {plug.register_wh} / {plug.true_wh}  (missing {plug.unmeasured_wh}, cuts explain {plug.explained_wh})"
+                f"  {plug.register_wh} / {plug.true_wh}"
+                f"  (missing {plug.unmeasured_wh}, explained {plug.explained_wh})"
             )
         lines.append("\neverything holds" if self.holds else "\nDOES NOT HOLD")
         return "\n".join([*lines, *(f"  - {problem}" for problem in self.problems)])
 
 
-def judge(
-    bench: Bench, trust: Trust, stages: Stages, told: dict[str, dict[str, int]], began_s: int, seconds: int
-) -> Report:
+def judge(bench: Bench, stages: Stages, told: dict[str, dict[str, int]], began_s: int, seconds: int) -> Report:
     """Compare what the plugs made with what the household holds."""
     assert bench.collector is not None
     plugs = [_plug(bench, stages, name, made) for name, made in told.items()]
@@ -125,16 +119,12 @@ def judge(
         power_cuts=cuts,
         power_cuts_survived=cuts if all(not plug.failed for plug in bench.plugs.values()) else 0,
         power_cuts_wanted=int(CUTS_MIN * min(24, round(hours)) / 24),
-        updates_taken=stages.updates_taken(),
-        updates_rolled_back=stages.updates_rolled_back(),
-        commands_obeyed=stages.commands_obeyed(),
-        commands_refused=stages.commands_refused(),
         batches_refused=dict(sorted(bench.collector.intake.refused.items())),
         faults=dict(sorted(bench.faults.items())),
         plugs=plugs,
         problems=[],
     )
-    report.problems = _problems(report, stages)
+    report.problems = _problems(report)
     return report
 
 
@@ -143,11 +133,9 @@ def _plug(bench: Bench, stages: Stages, name: str, made: dict[str, int]) -> Plug
     found = recount(bench.folder / "gateway" / "gateway.sqlite", stages.public(name))
     first_s = stages.first_s(name)
     true_uj = chip.load.energy_uj(plug.world_s) - chip.load.energy_uj(first_s)
-    explained_uj = 0
-    for power_s, looked_s in chip.lives:
-        if power_s > first_s:
-            until_s = (looked_s if looked_s >= 0 else power_s) + GRACE_S
-            explained_uj += chip.load.energy_uj(until_s) - chip.load.energy_uj(power_s - RECORD_S - GRACE_S)
+    gaps = [_gap_uj(chip.load, looks) for looks in chip.lives if looks[0] > first_s]
+    resets = sorted((_gap_uj(chip.load, looks) for looks in chip.resets if looks[0] > first_s), reverse=True)
+    explained_uj = sum(gaps) + sum(resets[: found.discontinuities])
     return PlugReport(
         name=name,
         made=made["made"],
@@ -169,6 +157,13 @@ def _plug(bench: Bench, stages: Stages, name: str, made: dict[str, int]) -> Plug
     )
 
 
+def _gap_uj(load: Load, looks: list[int]) -> int:
+    """Energy from the last journal before a start to the first look at the chip after it."""
+    began_s, looked_s = looks
+    until_s = (looked_s if looked_s >= 0 else began_s) + GRACE_S
+    return load.energy_uj(until_s) - load.energy_uj(began_s - RECORD_S - GRACE_S)
+
+
 def _store_faults(found: Recount) -> list[str]:
     """What is wrong with what is stored of one plug."""
     counted = {
@@ -182,14 +177,14 @@ def _store_faults(found: Recount) -> list[str]:
     return [f"{count} {what}" for what, count in counted.items() if count]
 
 
-def _problems(report: Report, stages: Stages) -> list[str]:
+def _problems(report: Report) -> list[str]:
     found = []
     for plug in report.plugs:
         found += [f"{plug.name}: {fault}" for fault in plug.faults_found]
         if plug.waiting:
             found.append(f"{plug.name}: {plug.waiting} batches are not acknowledged")
         if plug.unmeasured_wh > plug.explained_wh + 1:
-            found.append(f"{plug.name}: {plug.unmeasured_wh} Wh are missing, the cuts explain {plug.explained_wh}")
+            found.append(f"{plug.name}: {plug.unmeasured_wh} Wh are missing, {plug.explained_wh} are explained")
         if plug.unmeasured_wh < -1:
             found.append(f"{plug.name}: the register shows {-plug.unmeasured_wh} Wh that never flowed")
     if report.readings_lost or report.readings_duplicated:
@@ -198,7 +193,7 @@ def _problems(report: Report, stages: Stages) -> list[str]:
         found.append(f"{report.power_cuts_survived} power cuts survived, wanted are {report.power_cuts_wanted}")
     if report.batches_refused.get("chain-fork", 0):
         found.append("a plug signed two checkpoints under one counter")
-    return found + stages.problems()
+    return found
 
 
 def _counts(values: dict[str, int]) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import getpass
 import json
+import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +22,10 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     plug = commands.add_parser("plug", help="flash, provision, watch, calibrate and update a plug")
     actions = plug.add_subparsers(metavar="ACTION", required=True)
     _add_flash(actions)
+    _add_provision(actions)
+    _add_monitor(actions)
+    _add_calibrate(actions)
+    _add_bundle(actions)
 
 
 def _add_flash(actions: Commands[argparse.ArgumentParser]) -> None:
@@ -35,19 +43,177 @@ def _add_flash(actions: Commands[argparse.ArgumentParser]) -> None:
     flash.set_defaults(handler=guarded(_flash))
 
 
+def _add_provision(actions: Commands[argparse.ArgumentParser]) -> None:
+    provision = actions.add_parser("provision", help="take a new plug into a household, over Bluetooth")
+    provision.add_argument("--scan", action="store_true", help="only list the plugs that wait to be paired")
+    provision.add_argument("--code", help="the code printed on the plug (asked for when absent)")
+    provision.add_argument("--address", default="", help="Bluetooth address; needed when several plugs are in the air")
+    provision.add_argument("--name", default="plug", help="the household's name for it, [a-z0-9-]{1,32}")
+    provision.add_argument("--gateway", type=Path, metavar="FILE", help="the household's gateway.toml")
+    provision.add_argument("--authority", type=Path, metavar="DIR", help="ca.pem and ca.key that certify plugs")
+    provision.add_argument("--wifi", default="", help="Wi-Fi name; password by prompt or WATTPACT_WIFI_PASSWORD")
+    provision.add_argument("--broker", default="", metavar="HOST[:PORT]", help="as the plug reaches it")
+    provision.add_argument("--party", action="append", default=[], metavar="N=KEY", help="who may sign commands")
+    provision.add_argument("--rig", type=Path, metavar="DIR", help="a plug of the bench running in DIR instead")
+    provision.add_argument("--json", action="store_true")
+    provision.set_defaults(handler=guarded(_provision))
+
+
+def _add_monitor(actions: Commands[argparse.ArgumentParser]) -> None:
+    monitor = actions.add_parser("monitor", help="show what a plug says on its console, without stopping it")
+    monitor.add_argument("--port", required=True, help=PORT_HELP)
+    monitor.add_argument("--seconds", type=float, default=0, help="end after so long (default: Ctrl-C)")
+    monitor.add_argument("--json", action="store_true", help="a JSON object a line")
+    monitor.set_defaults(handler=guarded(_monitor))
+    status = actions.add_parser("status", help="what a plug is and has made; stops it for a second")
+    status.add_argument("--port", required=True, help=PORT_HELP)
+    status.add_argument("--no-start", action="store_true", help="leave the plug at its prompt")
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(handler=guarded(_status))
+
+
+def _add_calibrate(actions: Commands[argparse.ArgumentParser]) -> None:
+    calibrate = actions.add_parser("calibrate", help="gains against a reference meter on the same resistive load")
+    calibrate.add_argument("--port", required=True, help=PORT_HELP)
+    calibrate.add_argument("--reference", required=True, help="serial number of the reference")
+    calibrate.add_argument("--operator", required=True, help="who does it")
+    calibrate.add_argument("--modbus", metavar="HOST[:PORT]|LINE", help="a Modbus reference, on a network or a line")
+    calibrate.add_argument("--map", default="sdm120", help="its map (default sdm120)")
+    calibrate.add_argument("--unit", type=int, default=1)
+    calibrate.add_argument("--voltage-mv", type=int, help="or what the reference shows, typed in")
+    calibrate.add_argument("--power-mw", type=int)
+    calibrate.add_argument("--json", action="store_true")
+    calibrate.set_defaults(handler=guarded(_calibrate))
+
+
+def _add_bundle(actions: Commands[argparse.ArgumentParser]) -> None:
+    bundle = actions.add_parser("bundle", help="build a firmware bundle and sign it with two of three release keys")
+    bundle.add_argument("--out", type=Path, required=True, metavar="FILE")
+    bundle.add_argument("--release", type=int, required=True)
+    bundle.add_argument("--march", default="xtensawin", help="processor, in mpy-cross's words (default xtensawin)")
+    bundle.add_argument("--key", type=Path, action="append", required=True, metavar="FILE", help="twice")
+    bundle.set_defaults(handler=guarded(_bundle))
+
+
 def guarded(handler: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """Turn the world's errors into one line and exit code 1."""
 
     def run(chosen: argparse.Namespace) -> int:
-        from watt_tools import plug_flash, plug_link, plug_tree
+        from watt_node.config import ConfigError
+
+        from watt_tools import plug_bundle, plug_calibrate, plug_flash, plug_link, plug_monitor, plug_pair, plug_tree
 
         try:
             return handler(chosen)
-        except (plug_flash.FlashError, plug_link.LinkError, plug_tree.TreeError, OSError) as error:
+        except (
+            plug_bundle.BundleError,
+            plug_calibrate.CalibrationError,
+            plug_flash.FlashError,
+            plug_link.LinkError,
+            plug_monitor.MonitorError,
+            plug_pair.PairingError,
+            plug_tree.TreeError,
+            ConfigError,
+            OSError,
+        ) as error:
             print(f"wattpact plug: {error}", file=sys.stderr)
             return 1
 
     return run
+
+
+def _provision(chosen: argparse.Namespace) -> int:
+    from watt_tools import plug_pair, plug_provision
+
+    if chosen.scan:
+        found = plug_provision.find(chosen.rig)
+        if chosen.json:
+            print(json.dumps([asdict(plug) for plug in found], indent=1))
+        for plug in [] if chosen.json else found:
+            print(f"{plug.address}  {plug.name}  {plug.rssi} dBm")
+        return 0 if found else 1
+    if chosen.rig is not None:
+        target = plug_provision.of_rig(chosen.rig, chosen.name)
+    elif chosen.gateway is not None and chosen.authority is not None:
+        wifi = (chosen.wifi, os.environ.get("WATTPACT_WIFI_PASSWORD") or getpass.getpass("Wi-Fi password: "))
+        parties = [_party(text) for text in chosen.party]
+        target = plug_provision.of_gateway(
+            chosen.gateway, chosen.authority, wifi, chosen.broker, parties, int(time.time())
+        )
+    else:
+        raise plug_pair.PairingError("name the household: --gateway FILE and --authority DIR, or --rig DIR")
+    code = plug_pair.code_of_label(chosen.code or getpass.getpass("printed code: "))
+    new = asyncio.run(plug_provision.over_the_air(target, code, chosen.name, chosen.address))
+    if chosen.json:
+        said = {"plug": new.plug_id.hex(), "public": new.public.hex(), "key_class": new.key_class}
+        print(json.dumps({**said, "rated_w": new.rated_w, "firmware": new.firmware_hash.hex()}, indent=1))
+    else:
+        print(f"plug {new.plug_id.hex()} ({chosen.name}): key class {new.key_class}, {new.rated_w} W, enrolled")
+    return 0
+
+
+def _party(text: str) -> tuple[int, bytes]:
+    from watt_tools import plug_pair
+
+    number, _, public = text.partition("=")
+    try:
+        return int(number), bytes.fromhex(public)
+    except ValueError:
+        raise plug_pair.PairingError(f"--party {text!r}: allowed is NUMBER=128 hex digits") from None
+
+
+def _monitor(chosen: argparse.Namespace) -> int:
+    from watt_tools import plug_monitor
+
+    plug_monitor.monitor(chosen.port, chosen.json, chosen.seconds)
+    return 0
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    from watt_tools import plug_status
+
+    found = plug_status.status(chosen.port, not chosen.no_start)
+    print(json.dumps(found, indent=1) if chosen.json else plug_status.text(found))
+    return 0
+
+
+def _calibrate(chosen: argparse.Namespace) -> int:
+    from watt_gateway.config import ModbusSection
+
+    from watt_tools import plug_calibrate
+
+    reference: plug_calibrate.Measured | ModbusSection
+    if chosen.modbus:
+        host, _, port = chosen.modbus.partition(":")
+        if chosen.modbus.startswith("/"):
+            reference = ModbusSection(serial=chosen.modbus, map=chosen.map, unit=chosen.unit)
+        else:
+            reference = ModbusSection(host=host, port=int(port or 502), map=chosen.map, unit=chosen.unit)
+    elif chosen.voltage_mv and chosen.power_mw:
+        current_ma = chosen.power_mw * 1000 // chosen.voltage_mv
+        reference = plug_calibrate.Measured(chosen.voltage_mv, current_ma, chosen.power_mw)
+    else:
+        raise plug_calibrate.CalibrationError("name the reference: --modbus, or --voltage-mv and --power-mw")
+    provenance = (chosen.reference, chosen.operator, time.strftime("%Y-%m-%d", time.gmtime()))
+    found = plug_calibrate.calibrate(chosen.port, reference, provenance)
+    if chosen.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        print(f"gains in ppm: voltage {found.voltage_ppm}, current {found.current_ppm}, power {found.power_ppm}")
+    return 0
+
+
+def _bundle(chosen: argparse.Namespace) -> int:
+    from watt_chain import crypto
+    from watt_node.keys import read_secret
+
+    from watt_tools import plug_bundle
+
+    keys = [crypto.PrivateKey(read_secret(path)) for path in chosen.key]
+    bundle = plug_bundle.build(chosen.release, chosen.march, keys)
+    chosen.out.write_bytes(bundle.frame)
+    print(f"{chosen.out}: release {chosen.release}, {len(bundle.frame)} bytes for {chosen.march}")
+    return 0
 
 
 def _flash(chosen: argparse.Namespace) -> int:

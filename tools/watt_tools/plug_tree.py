@@ -1,9 +1,10 @@
 """What goes onto a plug: the firmware compiled for its processor, as a map of path to local file.
 
-    boot.py, main.py                  sources: the interpreter looks for these names
-    watt_wire/**.mpy, watt_plug/**    compiled by mpy-cross, or sources on request
+    boot.py, main.py                      sources: the interpreter looks for these names
+    watt_boot/**                          the fixed base, compiled by mpy-cross, or sources on request
+    a/watt_wire/**, a/watt_plug/**        the packages, in the first slot (firmware/DEVICE.md 1)
 
-`watt_plug/pipe.py` stays at home: it is the loop of an emulated plug.
+Two files stay at home: the loop of an emulated plug, and the tool's end of pairing.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import watt_plug
 
 SCRIPTS = ("boot.py", "main.py")
 PACKAGES = ("watt_wire", "watt_plug")
-HOST_ONLY = ("watt_plug/pipe.py",)
+BASE = "watt_boot"
+SLOT = "a/"
+"Where a cable puts the packages (DEVICE.md 1)."
+HOST_ONLY = ("watt_plug/pipe.py", "watt_wire/initiator.py")
 COMPILE_TIMEOUT_S = 60
 "mpy-cross needs 20 ms for the largest file; a minute is a machine in trouble."
 MPY_VERSION = 6
@@ -52,21 +56,42 @@ def architecture(mpy: int) -> str:
 
 
 def build(folder: Path, march: str, source: Path | None = None) -> dict[str, Path]:
-    """Compile the firmware into `folder` for `march` ("" leaves sources); return local files by path on the plug."""
+    """Compile the firmware into `folder` for `march` ("" leaves sources); return local files by path on the plug.
+
+    The fixed base stays at the root, the packages go into slot `a` where there is a base that chooses between slots.
+    """
     root = source or firmware_root()
     tree = {name: root / name for name in SCRIPTS if (root / name).exists()}
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            name = path.relative_to(root).as_posix()
-            if name in HOST_ONLY:
-                continue
-            if march:
-                name = name.removesuffix(".py") + ".mpy"
-                compile_file(path, folder / name, march)
-                path = folder / name
-            tree[name] = path
+    base = root / BASE
+    if base.is_dir():
+        tree |= _compiled(root, BASE, folder, march)
+    slot = SLOT if base.is_dir() else ""
+    tree |= {slot + name: path for name, path in packages(folder, march, source).items()}
     if "main.py" not in tree or len(tree) < 3:
         raise TreeError(f"{root}: no firmware here (main.py, {', '.join(PACKAGES)})")
+    return tree
+
+
+def packages(folder: Path, march: str, source: Path | None = None) -> dict[str, Path]:
+    """The two packages alone, by path inside a slot."""
+    root = source or firmware_root()
+    tree: dict[str, Path] = {}
+    for package in PACKAGES:
+        tree |= _compiled(root, package, folder, march)
+    return tree
+
+
+def _compiled(root: Path, package: str, folder: Path, march: str) -> dict[str, Path]:
+    tree: dict[str, Path] = {}
+    for path in sorted((root / package).rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if name in HOST_ONLY:
+            continue
+        if march:
+            name = name.removesuffix(".py") + ".mpy"
+            compile_file(path, folder / name, march)
+            path = folder / name
+        tree[name] = path
     return tree
 
 
@@ -87,13 +112,26 @@ def hashes(tree: Mapping[str, Path]) -> dict[str, str]:
 
 def firmware_hash(tree: Mapping[str, Path]) -> bytes:
     """What checkpoints of a plug with this tree will name (watt_plug/release.py has the rule)."""
+    inner = {name.removeprefix(SLOT): path for name, path in tree.items()}
+    return hash_of([(name, inner[name].read_bytes()) for name in release_order(inner)])
+
+
+def hash_of(contents: Iterable[tuple[str, bytes]]) -> bytes:
+    """The firmware hash of files in release order."""
     state = hashlib.sha256()
-    for package in PACKAGES:
-        for name in _in_release_order([name for name in tree if name.startswith(package + "/")], package):
-            data = tree[name].read_bytes()
-            label = name.encode()
-            state.update(len(label).to_bytes(2, "big") + label + len(data).to_bytes(4, "big") + data)
+    for name, data in contents:
+        label = name.encode()
+        state.update(len(label).to_bytes(2, "big") + label + len(data).to_bytes(4, "big") + data)
     return state.digest()
+
+
+def release_order(names: Iterable[str]) -> list[str]:
+    """The files of the two packages in the order in which the firmware hash takes them."""
+    known = list(names)
+    order: list[str] = []
+    for package in PACKAGES:
+        order += _in_release_order([name for name in known if name.startswith(package + "/")], package)
+    return order
 
 
 def _in_release_order(names: list[str], folder: str) -> list[str]:

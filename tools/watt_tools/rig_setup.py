@@ -15,7 +15,7 @@ from watt_rig.benchfile import BenchFile
 from watt_wire import pairing
 
 from watt_tools.certificates import Authority, write_private
-from watt_tools.plug_pair import fresh_secret
+from watt_tools.plug_pair import Household, fresh_secret
 
 RELEASE_KEYS = 3
 PINS: dict[str, dict[str, object]] = {
@@ -69,6 +69,21 @@ def board_files(trust: Trust, file: BenchFile, plug: str) -> dict[str, bytes]:
         "code.txt": trust.code(plug).encode(),
         "release.bin": b"".join(key.public for key in trust.release_keys),
     }
+
+
+def household(trust: Trust, broker_port: int) -> Household:
+    """What a plug of the bench is told; every plug has its own way to the broker (watt_rig/airline.py)."""
+    return Household(
+        "rig",
+        "rig",
+        HOME,
+        "localhost",
+        broker_port,
+        trust.authority.ca_der,
+        trust.gateway_key.public,
+        trust.network,
+        [(number, key.public) for number, key in trust.parties],
+    )
 
 
 def make_bench(file: BenchFile, folder: Path, base: Path) -> tuple[Bench, Trust]:
