@@ -13,9 +13,10 @@ from watt_chain.codec import U16, U32, U63, Hash32, Signature64, Structure
 from watt_chain.genesis import quorum
 from watt_chain.transaction import Verify
 
-HEADER_VERSION = 1
+HEADER_VERSION = 2
+"""1 had no `next_validators`; nothing of version 1 is read any more."""
 HEADER_SIZE_MAX = 512
-"""A header is about 280 bytes; the margin is for large heights and times."""
+"""A header is about 315 bytes; the margin is for large heights and times."""
 CERTIFICATE_SIZE_MAX = 8 * 1024
 """64 validators at most, 69 bytes a vote."""
 BLOCK_TRANSACTIONS_MAX = 5000
@@ -49,6 +50,8 @@ class Header(Structure, frozen=True):
     inbox_cursor: U63
     rules_version: U32
     tx_count: U32
+    next_validators: Hash32
+    "Hash of the list that certifies the next height (genesis.list_hash); the preimage travels apart."
 
 
 class Receipt(Structure, frozen=True):

@@ -4,6 +4,7 @@ A genesis file is `[genesis bytes, regulator signature]`. The network is named b
 bytes, and every signature in the network covers that name: nothing can be replayed in another network.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -109,6 +110,11 @@ def open_genesis(data: bytes, regulator: bytes | None = None) -> tuple[Genesis, 
     if reason:
         raise DecodeError(reason)
     return genesis, crypto.sha256(file.genesis)
+
+
+def list_hash(validators: Sequence[Validator]) -> bytes:
+    """What a header says about the validators of the next height: SHA-256 of their encoded list (CONSENSUS.md 2.5)."""
+    return crypto.sha256(codec.encode(list(validators)))
 
 
 def network_of(genesis: Genesis) -> bytes:

@@ -32,7 +32,7 @@ from watt_chain.block import (
 )
 from watt_chain.codec import DecodeError
 from watt_chain.election import Schedule, term_of
-from watt_chain.genesis import Genesis, Validator, network_of
+from watt_chain.genesis import Genesis, Validator, list_hash, network_of
 from watt_chain.light import ReceiptProof, StateProof
 from watt_chain.state import FinalState, State, StateReader
 from watt_chain.transaction import DecodedTransaction, VerifiedTransactions, Verify, decode_transaction, is_signed
@@ -428,6 +428,7 @@ class Ledger:
             self.contract.inbox_cursor(state),
             self.contract.rules_version(state),
             len(txs),
+            list_hash(self.validators),
         )
         return _Executed(header, state, tuple(txs), tuple(receipts), receipt_bytes), codec.encode(header)
 
@@ -455,7 +456,7 @@ class Ledger:
 
 def _difference(theirs: Header, ours: Header) -> str:
     """Name of the first root or counter in which a block differs from its execution."""
-    names = ("tx_root", "receipt_root", "state_root", "outbox_root", "inbox_cursor", "rules_version")
+    names = ("tx_root", "receipt_root", "state_root", "outbox_root", "inbox_cursor", "rules_version", "next_validators")
     for name in names:
         if getattr(theirs, name) != getattr(ours, name):
             return name.replace("_", "-")

@@ -11,13 +11,15 @@ from chain_world import make_genesis, real_keys
 from hypothesis import given
 from hypothesis import strategies as st
 from watt_chain import codec, crypto
-from watt_chain.block import Header
+from watt_chain.block import Header, block_hash
 from watt_chain.codec import DecodeError
 from watt_chain.genesis import (
     Genesis,
     GenesisFile,
+    Validator,
     check_genesis,
     faults_tolerated,
+    list_hash,
     network_of,
     open_genesis,
     quorum,
@@ -31,11 +33,38 @@ from watt_chain.transaction import (
     txid,
 )
 
-HEADER = Header(1, 1, 7, bytes(32), 0, 0, 1000, 2, *(bytes([n]) * 32 for n in range(4)), 3, 1, 5)
+HEADER = Header(2, 1, 7, bytes(32), 0, 0, 1000, 2, *(bytes([n]) * 32 for n in range(4)), 3, 1, 5, b"\x05" * 32)
+
+
+HEADER_BYTES = bytes.fromhex(
+    "dc0010020107c420"
+    + "00" * 32
+    + "0000cd03e802"
+    + "".join("c420" + f"{n:02x}" * 32 for n in range(4))
+    + "030105c420"
+    + "05" * 32
+)
+"""Header version 2, written by hand from CONSENSUS.md 2.1 and 2.5."""
+HEADER_HASH = "64ffb3d5deaddde879ffd088e3c87a4a80b4d2e1e1bc0a944558c96a818c8c5b"
+"""Its block hash in the network named by 32 bytes of 0x07: SHA-256("wattpact/1/header" 00 07...07 header)."""
 
 
 def test_a_header_comes_back_as_it_was() -> None:
     assert codec.decode(codec.encode(HEADER), Header) == HEADER
+
+
+def test_the_bytes_and_the_hash_of_a_header_are_those_of_the_document() -> None:
+    assert codec.encode(HEADER) == HEADER_BYTES
+    assert block_hash(bytes([7]) * 32, HEADER_BYTES).hex() == HEADER_HASH
+    assert sha256(b"wattpact/1/header\x00" + bytes([7]) * 32 + HEADER_BYTES).hexdigest() == HEADER_HASH
+
+
+def test_the_hash_of_a_validator_list_covers_names_keys_and_order() -> None:
+    one, two = Validator("area1-node0", b"\x01" * 64), Validator("area1-node1", b"\x02" * 64)
+    listed = "9292ab61726561312d6e6f646530c440" + "01" * 64 + "92ab61726561312d6e6f646531c440" + "02" * 64
+    assert list_hash([one, two]) == sha256(bytes.fromhex(listed)).digest()
+    renamed = Validator("area1-node9", one.public)
+    assert len({list_hash(seats) for seats in ([one, two], [two, one], [one], [renamed, two])}) == 4
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def test_a_built_block_is_accepted_by_another_node_and_applied_by_both() -> None
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"version": 2}, "version"),
+        ({"version": 1}, "version"),
+        ({"version": 3}, "version"),
         ({"chain": 0}, "chain"),
         ({"height": 2}, "height"),
         ({"height": 0}, "height"),
@@ -70,6 +71,7 @@ def test_a_built_block_is_accepted_by_another_node_and_applied_by_both() -> None
         ({"outbox_root": bytes(32)}, "outbox-root"),
         ({"inbox_cursor": 1}, "inbox-cursor"),
         ({"rules_version": 2}, "rules-version"),
+        ({"next_validators": bytes(32)}, "next-validators"),
         ({"tx_count": 2}, "tx-count"),
         ({"tx_count": 0}, "tx-count"),
     ],

@@ -22,7 +22,7 @@ VIEW = 5
 
 def header(view: int, mark: int = 0, height: int = 1, previous: bytes = NETWORK) -> bytes:
     roots = [bytes([mark]) * 32] * 4
-    return codec.encode(Header(1, 1, height, previous, 0, view, 1000, (1 + view) % 4, *roots, 0, 1, 1))
+    return codec.encode(Header(2, 1, height, previous, 0, view, 1000, (1 + view) % 4, *roots, 0, 1, 1, roots[0]))
 
 
 def prepared(view: int, head: bytes, signers: tuple[int, ...] = (0, 1, 2), phase: str = "prepare") -> Prepared:

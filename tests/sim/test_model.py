@@ -62,7 +62,7 @@ def _view_change(sender: int, lock: Certificate) -> ViewChange:
 
 
 def test_the_command_reports_every_case(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sim", "model", "--views", "2"]) == 0
+    assert main(["sim", "model", "--views", "2", "--protocol", "view-change"]) == 0
     out = capsys.readouterr().out
     assert "0 not as expected" in out
     for variant in (*UNSAFE, *STUCK):

@@ -57,4 +57,15 @@ def test_an_unknown_bug_and_a_bad_range_are_refused(capsys: pytest.CaptureFixtur
 def test_the_table_names_who_killed_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("mutants", "refused-writes-stay", "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["planted"] == 1 and report["table"][0]["killed_by"] == "seeds" and not report["survivors"]
+    assert report["planted"] == 1 and report["mutants"][0]["killed_by"] == "seeds" and not report["survivors"]
+
+
+def test_the_negative_control_forks_and_names_liars_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("control", "--seeds", "0..20") == 0
+    out = capsys.readouterr().out
+    assert " 0 forks" not in out and "0 name an honest validator" in out
+
+
+def test_rare_states_can_be_required(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run", "--seeds", "0..2", "--rare") == 1
+    assert "not reached" in capsys.readouterr().err

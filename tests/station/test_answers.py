@@ -80,7 +80,9 @@ class Bench:
 
     def commit(self, *txs: bytes, proposer: int = 0) -> None:
         decoded = tuple(decode_transaction(tx) for tx in txs)
-        header = Header(1, 1, 1, NETWORK, 0, 0, 5, proposer, NETWORK, NETWORK, NETWORK, NETWORK, 0, 1, len(txs))
+        header = Header(
+            2, 1, 1, NETWORK, 0, 0, 5, proposer, NETWORK, NETWORK, NETWORK, NETWORK, 0, 1, len(txs), NETWORK
+        )
         self.replies.committed(AppliedBlock(header, tuple(Receipt(tx.txid, "") for tx in decoded), (), b"", decoded))
 
 

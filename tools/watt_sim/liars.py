@@ -430,7 +430,7 @@ class BadBlock(Liar):
         if station.replica is None or station.ledger is None:
             return None
         bodies = [tx for digest in message.digests if (tx := station.replica.pool.find(digest)) is not None]
-        wrong = self.chance.choice((self.chance.below(8), 5, 8, 9, 10, 11, 12, 13))
+        wrong = self.chance.choice((self.chance.below(8), 5, 8, 9, 10, 11, 12, 13, 14))
         ahead_s = self.chance.choice((4, 3600))
         fields: dict[int, dict[str, Any]] = {
             0: {"state_root": bytes(32)},
@@ -440,6 +440,7 @@ class BadBlock(Liar):
             4: {"previous": bytes(32)},
             6: {"rules_version": 9},
             7: {"term": header.term + 1},
+            14: {"next_validators": bytes(32)},
         }
         if wrong == 5:
             head, station.ledger.head = station.ledger.head, replace(station.ledger.head, time_s=0)

@@ -91,7 +91,7 @@ def _headers(world: World, client: LightClient, data: bytes, header: Header, cer
     if header.view > 0:
         early = header.view - 1
         forgeries["votes from before the block"] = lambda: believed(votes("commit", range(quorum), early), early)
-    later = replace(header, version=2)
+    later = replace(header, version=3)
     hash_later = hash_of(world.id, codec.encode(later))
     message = vote_of(world.id, "commit", CHAIN, header.height, view, hash_later)
     signed = [VoteSignature(index, world.keys[index].sign(message)) for index in range(quorum)]

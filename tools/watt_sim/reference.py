@@ -58,8 +58,11 @@ class Reference:
         verify: VerifyCall,
         start_s: int,
         users: Sequence[bytes] | None,
+        names: Sequence[str],
     ) -> None:
         """`users`: the keys of the tally contract; None: another contract runs, its state is not followed."""
+        listed = [[name, public] for name, public in zip(names, publics, strict=True)]
+        self._list_hash = sha256(msgpack.encode(listed)).digest()
         self._network = network
         self._publics = publics
         self._verify = verify
@@ -98,11 +101,13 @@ class Reference:
         header_bytes, transactions = msgpack.decode(msgpack.decode(certified)[0])
         header = msgpack.decode(header_bytes)
         height, n = self.height + 1, len(self._publics)
-        expected = [1, 1, height, self._previous, (height - 1) // TERM_HEIGHTS]
+        expected = [2, 1, height, self._previous, (height - 1) // TERM_HEIGHTS]
         if header[:5] != expected:
             return f"the header's place {header[:5]} is not {expected}"
         if header[7] != self._leaders(height, n)[header[5] % n]:
             return f"validator {header[7]} may not propose in view {header[5]}"
+        if header[15] != self._list_hash:
+            return "the header names other validators for the next height"
         leaders = self._leaders(height, n)
         self._struck += [index for index in leaders[: header[5]] if index != header[7]]
         if header[6] < self.time_s:

@@ -102,7 +102,8 @@ class World:
         self.genesis = found_network(self.keys, self.offices, [codec.encode(RULES_1)])
         self.id = network_of(self.genesis)
         followed = None if area else self.user_publics
-        reference = Reference(self.id, self.publics, self.verify, START_S, followed)
+        seats = [validator.name for validator in self.genesis.validators(CHAIN)]
+        reference = Reference(self.id, self.publics, self.verify, START_S, followed, seats)
         client = LightClient(self.genesis, self.id, self.verify)
         self.guilty = tuple(index for index, _ in config.bad)
         self.watch = Watch(self.id, self.publics, self.verify, reference, client, self.guilty)

@@ -45,8 +45,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         batch.add_argument("--replicas", type=int, default=4, metavar="N", help="validators of the area (default 4)")
         batch.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
         batch.add_argument("--json", action="store_true", help="print one JSON object")
+    run.add_argument("--rare", action="store_true", help="fail when a rare state was not reached")
+    twins.set_defaults(rare=False)
     run.set_defaults(handler=lambda chosen: _batch(chosen, chosen.seeds, twins=False))
     twins.set_defaults(handler=lambda chosen: _batch(chosen, chosen.scenarios, twins=True))
+    control = actions.add_parser("control", help="with one liar too many: forks must show, and name who lied")
+    control.add_argument("--seeds", type=parse_range, default=range(50), metavar="A..B", help="default 0..50")
+    control.add_argument("--replicas", type=int, default=4, metavar="N", help="validators of the area (default 4)")
+    control.set_defaults(handler=_control)
     replay = actions.add_parser("replay", help="play one seed and print what happened")
     shrink = actions.add_parser("shrink", help="make a failing seed small")
     for single in (replay, shrink):
@@ -101,7 +107,27 @@ def _batch(chosen: argparse.Namespace, numbers: Sequence[int], twins: bool) -> i
         print(json.dumps(_as_json(summary, chosen.replicas, seconds, twins), indent=2))
     else:
         _print(summary, chosen.replicas, seconds, twins)
+    if chosen.rare and summary.missing():
+        print("rare states were not reached: " + ", ".join(summary.missing()), file=sys.stderr)
+        return 1
     return 1 if summary.violations else 0
+
+
+def _control(chosen: argparse.Namespace) -> int:
+    """The negative control; 0 when some seed forks, every fork names f + 1 liars, and no fork an honest validator."""
+    from watt_sim.control import run_control
+
+    forks = unnamed = wronged = 0
+    for seed in chosen.seeds:
+        control = run_control(seed, chosen.replicas)
+        forks += len(control.forks)
+        for fork in control.forks:
+            unnamed += len(fork.named) < len(control.liars)
+            wronged += bool({*fork.named} - {*control.liars})
+    few = (chosen.replicas - 1) // 3 + 1
+    print(f"{len(chosen.seeds)} seeds, {chosen.replicas} validators, {few} liars: {forks} forks")
+    print(f"{unnamed} forks name fewer than {few} liars, {wronged} name an honest validator")
+    return 0 if forks and not unnamed and not wronged else 1
 
 
 def _progress(summary: Summary, total: int, seconds: float) -> None:

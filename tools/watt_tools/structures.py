@@ -2,7 +2,7 @@
 
 LAYOUTS = """
 Header version chain height previous term view time_s proposer tx_root receipt_root state_root outbox_root
- inbox_cursor rules_version tx_count
+ inbox_cursor rules_version tx_count next_validators
 Account id role public nonce free_u escrow_u bond_u arrears_u points credit chain node suspended warned
 Rules version credit_start credit_cap credit_reward credit_penalty credit_bar warn_below mode eps_ppm beta_ppm
  sigma_ppm gamma_u_per_ms price_cap_u_per_wh commit_deposit_u gap_ppm risk_u_per_wh rho_max_ppm sigma_max_ppm

@@ -116,6 +116,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         need(self.genesis[2] == regulator, "it is by another regulator")
         self.claims.append((self.where, (regulator, b"wattpact/1/genesis\0" + bytes(32) + body, signature)))
         self.rules = {raw[0]: named("Rules", raw) for raw in map(decode, rules)}
+        self.lists = {0: digest(encode(main)), **{chain: digest(encode(seats)) for chain, _, seats in areas}}
         self.seats = {0: [key for _, key in main], **{chain: [key for _, key in seats] for chain, _, seats in areas}}
         need(all(len(set(keys)) == len(keys) for keys in self.seats.values()), "a validator has two seats")
         names = {f"chain-{chain}.{kind}" for chain in self.seats for kind in ("blocks", "codes", "state")}
@@ -135,8 +136,8 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 header, calls = named("Header", listed), zip(raws, raw_codes, strict=True)
                 receipts = [encode([self.transaction(chain, header, data, code), code]) for data, code in calls]
                 self.where, view = place, header.view
-                made = [1, chain, height, previous, (height - 1) // 64, view, header.time_s, (height + view) % seats]
-                made += [merkle(raws), merkle(receipts), *listed[10:14], len(raws)]
+                made = [2, chain, height, previous, (height - 1) // 64, view, header.time_s, (height + view) % seats]
+                made += [merkle(raws), merkle(receipts), *listed[10:14], len(raws), self.lists[chain]]
                 for line in differences("", listed, made, NAMES["Header"]):
                     raise ValueError(line.strip() + f", by chain-{chain}.codes too" * (listed[9] != made[9]))
                 need(raws and header.time_s >= time_s, "time_s: time runs backwards")
