@@ -16,7 +16,7 @@ PENDING_MAX = 192
 EVENTS_MAX = 64
 "Events kept; beside two days of batches, room for a day of the most that the plug signs by itself."
 WINDOW = 4
-"Batches on their way at once, in order on one connection: a backlog of two days of short batches is gone in 48 round trips."
+"Batches on their way at once, in order on one connection: a backlog of two days is gone in 96 round trips at most."
 WINDOW_BYTES = 4096
 "Nor more bytes than these, beyond the first batch: the largest is 14.6 kB, and the heap is small."
 RESEND_FIRST_S = 5

@@ -1,0 +1,176 @@
+"""Takes a firmware bundle in pieces into the slot that does not run (DEVICE.md 6). Loaded only while one comes in.
+
+    piece   0x01 || manifest frame | 0x02 || offset u32 || bytes | 0x03
+
+**Invariant:** nothing is written before two of three release keys have signed the manifest, and the slot counts as
+empty from before the first write until every file is there with the right hash.
+"""
+
+import os
+
+from watt_wire import bundle, p256
+from watt_wire.errors import DecodeError
+
+from watt_plug import release
+
+BEGIN = 1
+DATA = 2
+END = 3
+PIECE_MAX = 2048
+SLICE = 16
+"Doublings per step of a verification, as in orders.py."
+
+
+class Updater:
+    """One update. `slots` is watt_boot's record; `keys` the three release keys, 64 bytes each.
+
+    received   bytes of contents that lie in the slot
+    error      reason of the last refusal, "" while all is well
+    ready      the new slot is recorded: shut down the books and restart
+    """
+
+    def __init__(self, slots: object, keys: "list[bytes]") -> None:
+        self._slots = slots
+        self._keys = keys
+        self._manifest: "bundle.Manifest | None" = None
+        self._frame = b""
+        self._work: list[p256.Verification] = []
+        self._folder = ""
+        self.received = 0
+        self.error = ""
+        self.ready = False
+
+    def take(self, piece: bytes) -> None:
+        """Take a piece from network or cable. Never raises on hostile input; a disk that is full is an error."""
+        try:
+            if piece[:1] == bytes((BEGIN,)):
+                self._begin(piece[1:])
+            elif piece[:1] == bytes((DATA,)) and 5 < len(piece) <= 5 + PIECE_MAX:
+                self._data(int.from_bytes(piece[1:5], "big"), piece[5:])
+            elif piece == bytes((END,)):
+                self._end()
+            else:
+                raise DecodeError("update-piece")
+        except DecodeError as error:
+            self.error = error.reason
+        except OSError:
+            self.error = "update-disk"
+
+    def work(self) -> bool:
+        """Verify a slice of the manifest; return whether more is to be done."""
+        if not self._work or not self._work[0].step(SLICE):
+            return bool(self._work)
+        if not self._work.pop(0).good:
+            self._work = []
+            self.error = "update-signature"
+        elif not self._work:
+            self._open()
+        return bool(self._work)
+
+    def _begin(self, frame: bytes) -> None:
+        self.error = ""
+        self.ready = False
+        self._manifest = None
+        manifest = bundle.decode(frame)
+        slots = self._slots
+        if manifest.release <= slots.releases[slots.active]:  # type: ignore[attr-defined]
+            raise DecodeError("update-old")
+        pair = bundle.signers(manifest, self._keys)
+        body, first, second = bundle.parts(frame)
+        if pair is None or not p256.is_low_s(first) or not p256.is_low_s(second):
+            raise DecodeError("update-signature")
+        message = bundle.signing_message(body)
+        self._work = [p256.Verification(pair[0], message, first), p256.Verification(pair[1], message, second)]
+        self._frame = frame
+
+    def _open(self) -> None:
+        """The manifest is good: go on where the files of the same one end, or begin with an empty slot."""
+        slots = self._slots
+        self._manifest = bundle.decode(self._frame)
+        folder = slots.folder(slots.begin_update())  # type: ignore[attr-defined]
+        self._folder = folder
+        if _read(folder + "/manifest.bin") != self._frame:
+            _remove_tree(folder)
+            _make_folders(folder, [("manifest.bin", 0)])
+            with open(folder + "/manifest.new", "wb") as file:
+                file.write(self._frame)
+            os.rename(folder + "/manifest.new", folder + "/manifest.bin")
+        _make_folders(folder, self._manifest.files)
+        self.received = 0
+        for path, size in self._manifest.files:
+            there = max(0, min(_size(folder + "/" + path), size))
+            self.received += there
+            if there < size:
+                break
+
+    def _data(self, offset: int, data: bytes) -> None:
+        manifest = self._manifest
+        if manifest is None:
+            raise DecodeError("update-order")
+        if offset != self.received or offset + len(data) > manifest.total_size:
+            raise DecodeError("update-offset")
+        start = 0
+        for path, size in manifest.files:
+            end = start + size
+            if data and start <= self.received < end:
+                part = data[: end - self.received]
+                # Append: what a power cut left of this file is the beginning of it.
+                with open(self._folder + "/" + path, "ab" if self.received > start else "wb") as file:
+                    file.write(part)
+                self.received += len(part)
+                data = data[len(part) :]
+            start = end
+        self.error = ""
+
+    def _end(self) -> None:
+        manifest = self._manifest
+        if manifest is None or self.received != manifest.total_size:
+            raise DecodeError("update-order")
+        for path, size in manifest.files:
+            if not size and _size(self._folder + "/" + path) < 0:
+                with open(self._folder + "/" + path, "wb"):
+                    pass
+        self._manifest = None
+        if release.firmware_hash(self._folder) != manifest.firmware_hash:
+            # Begin anew next time: one of these files is not what was signed.
+            _remove_tree(self._folder)
+            raise DecodeError("update-hash")
+        self._slots.finish_update(manifest.release, manifest.firmware_hash)  # type: ignore[attr-defined]
+        self.ready = True
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _size(path: str) -> int:
+    try:
+        return int(os.stat(path)[6])
+    except OSError:
+        return -1
+
+
+def _make_folders(root: str, files: "list[tuple[str, int]]") -> None:
+    for path, _ in files:
+        parts = path.split("/")
+        for depth in range(len(parts)):
+            folder = "/".join([root] + parts[:depth])
+            if _size(folder) < 0:
+                os.mkdir(folder)
+
+
+def _remove_tree(folder: str) -> None:
+    """Remove a folder and what is in it; nothing when it is not there."""
+    if _size(folder) < 0:
+        return
+    for name in os.listdir(folder):
+        path = folder + "/" + name
+        try:
+            os.remove(path)
+        except OSError:
+            _remove_tree(path)
+    os.rmdir(folder)
