@@ -8,8 +8,6 @@ DEMO_DIR ?= demo-run
 DEMO_ARGS ?=
 RIG_DIR ?= rig-run
 RIG_ARGS ?=
-SEEDS ?= 0..1000
-REPLICAS ?= 4
 WASM := tools/micropython/node_modules/.stamp
 
 .PHONY: help demo test check device sim model fuzz bench rows fmt lock clean install
@@ -69,8 +67,11 @@ rig: install ## three virtual plugs through a day with faults, flashed by mpremo
 	@CI=true tools/need-dbus.sh
 	$(BIN)/wattpact rig field --dir $(RIG_DIR) $(RIG_ARGS)
 
-sim: $(VENV)/.stamp ## consensus under seeded faults, in memory
-	$(BIN)/wattpact sim run --seeds $(SEEDS) --replicas $(REPLICAS) --jobs 2
+sim: $(VENV)/.stamp ## consensus under seeded faults, in memory: 31,000 worlds (up to 20 minutes)
+	$(BIN)/wattpact sim run --seeds 0..10000 --replicas 4 --jobs 2 --rare
+	$(BIN)/wattpact sim run --seeds 0..1000 --replicas 7 --jobs 2
+	$(BIN)/wattpact sim twins --scenarios 0..20000 --jobs 2
+	$(BIN)/wattpact sim control --seeds 0..50
 
 model: $(VENV)/.stamp ## every state of the view change at small scope, and every fault in it found
 	$(BIN)/wattpact sim model
