@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 from watt_chain import election
-from watt_chain.contract import access, contest, event, kinds, market, objects, orders, rules
+from watt_chain.contract import access, baseline, contest, event, kinds, market, objects, orders, rules
 from watt_chain.contract import main as main_chain
 
 DOCUMENT = Path(__file__).parents[2] / "station" / "CONTRACT.md"
@@ -36,6 +36,7 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "pool": ("area", objects.Pool, "points held by the grid"),
     "event/<n> (area)": ("area", objects.AreaEvent, "an area's child of an event"),
     "sealed/<n>/<id8>": ("area", objects.Sealed, "a sealed bid"),
+    "history/<id8>/<day mod 32>": ("area", baseline.DayRegisters, "a plug's registers of one day, for the baseline"),
     "book/<n>": ("area", market.Book, "the qualified bids"),
     "pair/<n>/<k>": ("area", objects.Pair, "a matched pair"),
     "register/<n>/<id8>": ("area", objects.EventMeter, "registers at slot boundaries"),

@@ -2,7 +2,7 @@
 
 Written from WIRE.md, CONSENSUS.md, CONTRACT.md (a bare number is its section), tools/README.md; shares no code with the
 network. Nothing is computed from bytes that an earlier step refuses. Taken from the certificates: which calls were
-refused, which bids qualified, how near its optimum a matching is, which part of a penalty is arrears.
+refused, which bids qualified, a baseline from history, how near its optimum a matching is, which part is arrears.
 """
 
 import json
@@ -277,10 +277,11 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 root = climb(digest(b"\0" + data), index, call.fields[2], path)
                 need(block and root == block.header.outbox_root, "a message is not under its root on the main chain")
                 self.message(data, 0, chain)
-        for call in self.of("Deposit"):
-            self.users[call.fields[0]].free_u += call.fields[1]
-        for call in self.of("Withdraw"):
-            call.me.free_u -= call.fields[0]
+        ways = [(self.users[call.fields[0]], call.fields[1]) for call in self.of("Deposit")]
+        ways += [(call.me, -call.fields[0]) for call in self.of("Withdraw")]
+        self.same("supply", [sum(max(0, sign * u) for _, u in ways) for sign in (1, -1)])
+        for party, amount_u in ways:
+            party.free_u += amount_u
         for number, event in self.events.items():
             event.opened = {call.me.id: call.fields for call in self.of("Reveal", number)}
             for call in self.of("Commit", number):
@@ -301,8 +302,6 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         versions = [self.active, *(block.header.rules_version for block in self.blocks[chain])]
         made = self.points + sum(self.rules[version].block_points for version in versions[:-1])
         self.same("pool", [made - self.issued, self.issued])
-        moved = [(self.of("Deposit"), 1), (self.of("Withdraw"), 0)]
-        self.same("supply", [sum(call.fields[at] for call in calls) for calls, at in moved])
         for user, party in self.users.items():  # free_u was less arrears until here: so repayments need no order
             party.arrears_u = self.state[chain][f"account/{user.hex()}"][7]
             party.free_u, self.grid.free_u = party.free_u + party.arrears_u, self.grid.free_u - party.arrears_u
@@ -323,10 +322,9 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
             risk = rules.risk_u_per_wh * (rules.credit_cap - min(credit, rules.credit_cap)) // rules.credit_cap
             prices = [(limit + ask + risk + alpha) // 2 for alpha in event.spec.alpha_u_per_wh]
             live = all((u, at, True) in said and (u, at, False) not in said for u in (seller, buyer) for at in (0, k))
-            values = [number, k, o, b, seller, buyer, slot_wh, limit, prices]
             charge = rules.gamma_u_per_ms * (2 * event.spec.x_ms + event.spec.y_ms * (rules.charge_rule == "2x+y"))
-            values += [charge, 0, 0, 0, 0, "SETTLED" if live else "DROPPED", 0]
-            found.append(named("Pair", values))
+            values = [number, k, o, b, seller, buyer, slot_wh, limit, prices, charge, 0, 0, 0, 0]
+            found.append(named("Pair", [*values, "SETTLED" if live else "DROPPED", 0]))
         return found
 
     def meter(self, number: int, spec: Any) -> dict[bytes, list[int]]:  # 9: loads per slot, -1: not verified
@@ -351,8 +349,12 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
     def deliver(self, user: bytes, mine: list[Any], load: list[int], event: Any) -> Any:  # 10: quota, delivery
         spec, rules, party, slots = event.spec, event.rules, self.users[user], range(event.spec.slots)
         sign = 1 if spec.kind == "peak" else -1  # 10: in a valley excess is use below the allowance
-        asked = M - sign * spec.required_ppm
-        quota = [wh * self.homes[user][4] // 1000 * asked // M for wh in spec.profile_wh_per_mwh]
+        quota = [
+            wh * self.homes[user][4] // 1000 * (M - sign * spec.required_ppm) // M for wh in spec.profile_wh_per_mwh
+        ]
+        if rules.baseline_days:  # 7: history comes from the certificates, and cannot be better than the profile
+            most, quota = quota, self.state[self.chain][f"sealed/{mine[0].event}/{user.hex()}"][10]
+            need(all(sign * wh <= sign * top for wh, top in zip(quota, most, strict=True)), "a quota above the profile")
         sells, agreed = mine[0].seller == user, [sum(pair.slot_wh[t] for pair in mine) for t in slots]
         delta = [sign * (load[t] - quota[t]) + (agreed[t] if sells else -agreed[t]) for t in slots]
         total, net, cells = sum(agreed), sum(delta), [wh for pair in mine for wh in pair.slot_wh]
@@ -382,11 +384,11 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         if status != "unverified":
             idle = (day - known[0]) // rules.decay_days if rules.decay_days and known[0] >= 0 else 0
             base, today = max(min(before, rules.credit_start), before - idle), known[1] * (known[0] == day)
-            most = max(0, rules.daily_gain_max - today) if rules.daily_gain_max else rules.credit_cap
-            party.credit = min(max(base + min(change, most), 0), rules.credit_cap)
+            gains = max(0, (rules.daily_gain_max or M) - today)
+            party.credit = min(max(base + min(change, gains), 0), rules.credit_cap)
             if rules.partner_days or rules.daily_gain_max or rules.decay_days:
-                partners = [[who, *runs[who]] for who in sorted(runs) if rules.partner_days]
-                known[:3] = [day, today + max(0, party.credit - base), partners]
+                known[:2] = day, today + max(0, party.credit - base)
+                known[2] = [[who, *runs[who]] for who in sorted(runs) if rules.partner_days]
         side, sold, bought = ("sell", agreed, zero) if sells else ("buy", zero, agreed)
         values = [user, side, status, sold, bought, quota, load, 0, total, delivered, short, before, party.credit]
         row = named("Row", [*values, 0, 0, 0, 0, 0, "none", 0])

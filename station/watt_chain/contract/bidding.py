@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from watt_wire import merkle
 
 from watt_chain import codec, crypto
+from watt_chain.contract import baseline
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import EventSpec, State, Trigger
 from watt_chain.contract.kinds import BookClosed, Commit, EventCall, Reveal
@@ -37,9 +38,13 @@ def commitment_of(reveal: Reveal, account: bytes) -> bytes:
 
 
 def quota_wh(user: User, spec: EventSpec) -> list[int]:
-    """Quota per slot (P15, U24): baseline = profile * annual kWh // 1000, less what is required; in a valley plus."""
-    keep = PPM - spec.sign * spec.required_ppm
-    return [value * user.annual_kwh // 1000 * keep // PPM for value in spec.profile_wh_per_mwh]
+    """Quota per slot of a metering point without history (P15, U24)."""
+    return reduced_wh(baseline.profile_wh(user, spec), spec)
+
+
+def reduced_wh(baseline_wh: list[int], spec: EventSpec) -> list[int]:
+    """A baseline less what the event requires; in a valley plus it."""
+    return [wh * (PPM - spec.sign * spec.required_ppm) // PPM for wh in baseline_wh]
 
 
 def tie_seed(all_sealed: list[Sealed]) -> bytes:
@@ -64,7 +69,7 @@ def commit(session: Session, signer: Account, fields: Commit) -> None:
     deposit = session.rules(event.rules_version).commit_deposit_u
     refuse_if(signer.free_u < deposit, "balance")
     session.move(signer.id, free_u=-deposit, bond_u=deposit)
-    bid = Sealed(signer.id, fields.commitment, deposit, False, "sell", 0, [], "committed", "open", b"", [])
+    bid = Sealed(signer.id, fields.commitment, deposit, False, "sell", 0, [], "committed", "open", b"", [], "")
     session.put(sealed_key(event.event, signer.id), bid)
 
 
@@ -103,11 +108,13 @@ def qualify(session: Session, signer: Account, fields: EventCall) -> None:
     seed = tie_seed(all_sealed)
     for sealed in sorted(all_sealed, key=lambda one: rank(seed, one.user)):
         _settle_deposit(session, sealed)
-        sealed = replace(sealed, quota_wh=quota_wh(session.user(sealed.user), event.spec))
+        own_wh, source = baseline.baseline_wh(session, session.user(sealed.user), event.spec, rules)
+        sealed = replace(sealed, quota_wh=reduced_wh(own_wh, event.spec), baseline=source)
         status = _qualification(session, event, rules, sealed) if sealed.revealed else "no-reveal"
         session.put(sealed_key(event.event, sealed.user), replace(sealed, deposit_u=0, status=status))
         if status != "qualified":
             continue
+        baseline.mark_event(session, session.user(sealed.user), event.spec, rules)
         account = session.account(sealed.user)
         if sealed.side == "sell":
             offers.append(Offer(len(offers), sealed.user, sealed.price_u_per_wh, sealed.slot_wh, account.credit))

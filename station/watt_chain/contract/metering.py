@@ -13,6 +13,7 @@ from watt_wire.errors import DecodeError
 from watt_wire.fields import QUALITY_UNSYNCHRONISED
 
 from watt_chain import crypto
+from watt_chain.contract import baseline
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import EventSpec, State
 from watt_chain.contract.kinds import Checkpoint
@@ -71,6 +72,8 @@ def take_checkpoint(session: Session, signer: Account, fields: Checkpoint) -> No
         _check_time(session, plug, frame)
     # An unsynchronised clock says nothing about when: such a discontinuity reaches up to this block.
     time_s = frame.time_s if timed else session.context.time_s
+    if timed and not broken:
+        baseline.note_register(session, plug.id, frame.time_s, frame.import_mwh)
     _note_events(session, plug, frame, time_s if broken or timed else -1, broken, timed, fields.main_meter_mwh)
     session.put(
         plug_key(plug.id),

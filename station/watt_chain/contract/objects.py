@@ -166,6 +166,8 @@ class Sealed(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     "Of the reveal; part of the seed that decides between equal prices."
     quota_wh: list[int]
     "Per slot, fixed when the collection closes; empty until then."
+    baseline: str
+    "What the quota was made from: profile or history; empty until then."
 
 
 class Pair(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
