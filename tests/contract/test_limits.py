@@ -74,7 +74,7 @@ def test_many_events_of_one_day_gain_no_more_than_the_cap_of_a_day() -> None:
     assert [world.row(world.homes[0], n).credit_after for n in (1, 2, 3)] == [62, 63, 63]
     world.now_s += DAY_S
     evening(world, 4)
-    assert world.row(world.homes[0], 4).credit_after == 65
+    assert world.row(world.homes[0], number=4).credit_after == 65
 
 
 def test_a_breach_is_counted_in_full_whatever_the_limits() -> None:
@@ -99,7 +99,7 @@ def test_idle_days_lower_the_credit_of_the_next_event() -> None:
     evening(world, 1)
     world.now_s += 2 * DAY_S
     evening(world, 2)
-    row = world.row(world.homes[0], 2)
+    row = world.row(world.homes[0], number=2)
     assert (row.credit_before, row.credit_after) == (62, 62)  # two idle days, one performance
 
 

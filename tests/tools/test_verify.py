@@ -302,7 +302,7 @@ LIES: dict[str, tuple[list[tuple[Any, str, Any]], str]] = {
     "a split that favours one slot": ([(credit, "largest_remainder", _shift_split)], "short_wh"),
     "another strength": ([(points, "strength_now", lambda f, *a: f(*a) + 1)], "strength"),
     "points for nobody": ([(points, "largest_remainder", lambda f, n, w: [0 for _ in w])], "points"),
-    "a free quota": ([(bidding, "quota_wh", lambda f, *a: [wh + 1 for wh in f(*a)])], "quota_wh"),
+    "a free quota": ([(bidding, "reduced_wh", lambda f, *a: [wh + 1 for wh in f(*a)])], "quota_wh"),
     "a meter that flatters": ([(metering, "metered_wh", lambda f, *a: [wh - 1 for wh in f(*a)])], "metered_wh"),
     "a dearer peak": (
         [(Market, "dispatch", _dearer), (Market, "check_dispatch", lambda f, *a: "")],

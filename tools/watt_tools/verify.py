@@ -2,8 +2,7 @@
 
 Written from WIRE.md, CONSENSUS.md, CONTRACT.md (a bare number is its section), tools/README.md; shares no code with the
 network. Nothing is computed from bytes that an earlier step refuses. Taken from the certificates: which calls were
-refused, which bids qualified, a baseline from history, how near its optimum a matching is, which part is arrears.
-"""
+refused, which bids qualified, a baseline from history, how near its optimum a matching is, which part is arrears."""
 
 import json
 import struct
@@ -349,9 +348,8 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
     def deliver(self, user: bytes, mine: list[Any], load: list[int], event: Any) -> Any:  # 10: quota, delivery
         spec, rules, party, slots = event.spec, event.rules, self.users[user], range(event.spec.slots)
         sign = 1 if spec.kind == "peak" else -1  # 10: in a valley excess is use below the allowance
-        quota = [
-            wh * self.homes[user][4] // 1000 * (M - sign * spec.required_ppm) // M for wh in spec.profile_wh_per_mwh
-        ]
+        asked, annual = M - sign * spec.required_ppm, self.homes[user][4]
+        quota = [wh * annual // 1000 * asked // M for wh in spec.profile_wh_per_mwh]
         if rules.baseline_days:  # 7: history comes from the certificates, and cannot be better than the profile
             most, quota = quota, self.state[self.chain][f"sealed/{mine[0].event}/{user.hex()}"][10]
             need(all(sign * wh <= sign * top for wh, top in zip(quota, most, strict=True)), "a quota above the profile")
