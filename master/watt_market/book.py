@@ -4,15 +4,16 @@ A book is what an area reveals and anchors: offers to give up quota, bids to tak
 same reveals must build the same bytes: the order follows from a seed over all reveals, never from that of arrival.
 
 Invariant: after `check_book(...) == ""` every number is an integer within the bounds below, each index equals its
-position, and no household sells and buys or appears twice.
+position, and no household sells and buys or appears twice, but for the comfort steps of one offer (`stepped`).
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
-from watt_chain.contract.event import EventSpec
+from watt_chain.contract.event import ALPHA_MAX, EventSpec
 from watt_chain.contract.market import Bid, Book, Offer, rank
+from watt_chain.contract.rules import PPM
 
 ROWS_MAX: Final = 4096
 "Offers, and likewise bids, of one area: ten times the largest station of a distribution grid."
@@ -30,7 +31,7 @@ CREDIT_MAX: Final = 10**6
 
 def canonical(event: int, chain: int, offers: Sequence[Offer], bids: Sequence[Bid], seed: bytes = b"") -> Book:
     """Build the book of `offers` and `bids` in canonical order (`rank`), numbered from 0."""
-    sellers = sorted(offers, key=lambda offer: rank(seed, offer.user))
+    sellers = sorted(offers, key=lambda offer: (rank(seed, offer.user), offer.alpha_u_per_wh))
     buyers = sorted(bids, key=lambda bid: rank(seed, bid.user))
     return Book(
         event=event,
@@ -54,12 +55,15 @@ def check_book(book: Book, spec: EventSpec) -> str:
     for side, rows in sides:
         if len(rows) > ROWS_MAX:
             return f"book-{side}s-too-many"
-        previous = b""
+        previous, before = b"", None
         for position, row in enumerate(rows):
-            reason = _check_row(row, position, spec.slots) or ("order" if rank(book.seed, row.user) <= previous else "")
+            place = rank(book.seed, row.user)
+            reason = _check_row(row, position, spec.slots)
+            if not reason and place <= previous and not (place == previous and _is_next_step(before, row)):
+                reason = "order"
             if reason:
                 return f"book-{side}-{position}-{reason}"
-            previous = rank(book.seed, row.user)
+            previous, before = rank(book.seed, row.user), row
     sellers = {offer.user for offer in book.offers}  # membership only: never iterated
     for bid in book.bids:
         if bid.user in sellers:
@@ -77,6 +81,42 @@ def _check_row(row: Offer | Bid, position: int, slots: int) -> str:
     for slot, wh in enumerate(row.slot_wh):
         if not 0 <= wh <= SLOT_WH_MAX:
             return f"slot-{slot}-energy"
+    if not 0 <= row.total_wh <= SLOT_WH_MAX * slots:
+        return "total"
     if isinstance(row, Bid):
         return "" if 0 <= row.limit_u <= LIMIT_MAX_U else "limit"
+    if row.alpha_u_per_wh and (
+        len(row.alpha_u_per_wh) != slots or not 0 <= min(row.alpha_u_per_wh) <= max(row.alpha_u_per_wh) <= ALPHA_MAX
+    ):
+        return "comfort"
     return "" if 0 <= row.credit <= CREDIT_MAX else "credit"
+
+
+def _is_next_step(before: Offer | Bid | None, row: Offer | Bid) -> bool:
+    """True when `row` is the next comfort step of the same offer: same price and credit, comfort nowhere lower."""
+    if not isinstance(before, Offer) or not isinstance(row, Offer):
+        return False
+    lower, higher = before.alpha_u_per_wh, row.alpha_u_per_wh
+    if before.price_u_per_wh != row.price_u_per_wh or before.credit != row.credit or len(lower) != len(higher):
+        return False
+    return lower != higher and all(a <= b for a, b in zip(lower, higher, strict=True))
+
+
+def stepped(offer: Offer, spec: EventSpec, steps_ppm: Sequence[int]) -> list[Offer]:
+    """The convex comfort cost in steps (U17): equal parts of an offer, each at its factor on alpha, as rows of a book.
+
+    The first parts take the odd Wh. Each row is an offer like any other: the cheaper steps fill first because they are
+    worth more, and the program stays linear. A total of the offer is split like its slots.
+    """
+    alphas = offer.alpha_u_per_wh or spec.alpha_u_per_wh
+    count, rows = len(steps_ppm), []
+    for k, step in enumerate(steps_ppm):
+        rows.append(
+            replace(
+                offer,
+                slot_wh=[(wh + count - 1 - k) // count for wh in offer.slot_wh],
+                total_wh=(offer.total_wh + count - 1 - k) // count,
+                alpha_u_per_wh=[alpha * step // PPM for alpha in alphas],
+            )
+        )
+    return rows if count > 1 else [offer]

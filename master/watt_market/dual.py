@@ -102,14 +102,16 @@ def least_minimisers(bends: Integers, weights: Integers, caps: Integers) -> Inte
 def _lowered(
     best: Integers, worth: Integers, rest: Integers, weight: Integers, caps: Integers, held: Integers
 ) -> Integers:
-    """Undo what rounding a bend up cost: step down by 1 wherever that does not raise the bound."""
-    for _ in range(2):
-        here = rest + weight * np.maximum(worth - best[:, None], 0)
-        below = here + np.where(worth >= best[:, None], weight, 0)
-        counts = weight > 0
-        rise = np.where(held, below - here, np.maximum(below, 0) - np.maximum(here, 0)) * counts
-        best = np.where((best > 0) & (rise.sum(axis=1) <= caps), best - 1, best)
-    return best
+    """Undo what rounding a bend up cost: step down by 1 wherever that does not raise the bound.
+
+    One step is enough: below the true bend, which is less than 1 away, the bound falls strictly up to it.
+    """
+    here = rest + weight * np.maximum(worth - best[:, None], 0)
+    below = here + np.where(worth >= best[:, None], weight, 0)
+    rise = np.where(held, below - here, np.maximum(below, 0) - np.maximum(here, 0))
+    rises = np.where(weight > 0, rise, 0).sum(axis=1)
+    lowered: Integers = np.where((best > 0) & (rises <= caps), best - 1, best)
+    return lowered
 
 
 def _move_totals(bound: Bound, *, is_offer: bool, only_down: bool) -> None:

@@ -28,7 +28,9 @@ TIME_LIMIT_S: Final = 10
 EXACT_COLUMNS_MAX: Final = 6_000
 "Pairs times slots up to which HiGHS is asked: beyond, it ends at its time limit and the scalable search is as good."
 
-Run = Callable[[Callable[[AreaProblem, int], Answer], Sequence[AreaProblem], int], Iterable[Answer]]
+Task = Callable[[AreaProblem, int], Answer]
+"Searches one area at one rho."
+Run = Callable[[Task, Sequence[AreaProblem], int], Iterable[Answer]]
 "How the areas' tasks are run: here one after another, or on a cluster; answers in the order of the areas."
 
 
@@ -49,7 +51,7 @@ class Progress:
         return (self.bound_u - self.value_u) * PPM // self.bound_u if self.bound_u > 0 else 0
 
 
-def run_here(task: Callable[[AreaProblem, int], Answer], areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
+def run_here(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
     """Run the tasks of a search one after another in this process."""
     return (task(area, rho) for area in areas)
 

@@ -1,0 +1,70 @@
+"""Where the areas of a clearing are searched: in this process, in local processes, or on a Dask cluster.
+
+Each area is one pure task on integers, so the answer does not depend on where, in which order or how often it ran; only
+the order in which answers are handed back is fixed: that of the areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from watt_market.engine import Run, run_here
+
+if TYPE_CHECKING:
+    from watt_market.engine import Task
+    from watt_market.greedy import Answer
+    from watt_market.upper import AreaProblem
+
+AHEAD: Final = 64
+"Tasks in flight; each carries an area's arrays, so this bounds the memory of a large clearing."
+
+
+@contextmanager
+def processes(jobs: int) -> Iterator[Run]:
+    """Run tasks in `jobs` local processes; 1 stays in this one."""
+    if jobs <= 1:
+        yield run_here
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+
+        def run(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
+            waiting = [pool.submit(task, area, rho) for area in areas[:AHEAD]]
+            for number in range(len(areas)):
+                yield waiting[number].result()
+                if number + AHEAD < len(areas):
+                    waiting.append(pool.submit(task, areas[number + AHEAD], rho))
+
+        yield run
+
+
+@contextmanager
+def cluster(address: str | None, jobs: int = 2) -> Iterator[Run]:
+    """Run tasks on the Dask scheduler at `address` (tcp://host:port); None starts one here with `jobs` workers.
+
+    Workers need this distribution installed in the same version. A worker that dies loses its tasks to another one.
+    Raises OSError when no scheduler answers.
+    """
+    from distributed import Client, LocalCluster
+
+    local = None
+    if address is None:
+        local = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+    client = Client(local if local is not None else address)
+
+    def run(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
+        waiting = [client.submit(task, area, rho, pure=False) for area in areas[:AHEAD]]
+        for number in range(len(areas)):
+            yield waiting[number].result()
+            waiting[number] = None
+            if number + AHEAD < len(areas):
+                waiting.append(client.submit(task, areas[number + AHEAD], rho, pure=False))
+
+    try:
+        yield run
+    finally:
+        client.close()
+        if local is not None:
+            local.close()
