@@ -20,7 +20,7 @@ from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
 from watt_market.bound import Multipliers
 from watt_market.dual import polish
 from watt_market.prices import merge_slot
-from watt_market.primal import UNLIMITED, Energies, Filling, cost_u, table
+from watt_market.primal import UNLIMITED, Energies, Filling, cost_u, table, value_u
 from watt_market.upper import NO_TOTAL, AreaProblem, Integers, figures
 
 TOTAL_ROUNDS: Final = 6
@@ -123,10 +123,15 @@ class Answer:
 def search_area(area: AreaProblem, rho_scaled: int) -> Answer:
     """Energies of an area at `rho_scaled`, with no limit on the budget, and its bound. Pure: the task of a worker."""
     found = priced(area, rho_scaled)
+    return Answer(matched(area, rho_scaled, found), *bounded(area, rho_scaled, found.start))
+
+
+def matched(area: AreaProblem, rho_scaled: int, found: Priced) -> Energies:
+    """Energies of an area that pay for their comfort and charges at `rho_scaled`."""
     filling = Filling(area, UNLIMITED, rho_scaled)
     filling.pair_up(found.sells, found.buys)
     filling.settle()
-    return Answer(filling.energies, *bounded(area, rho_scaled, found.start))
+    return filling.energies
 
 
 def bounded(area: AreaProblem, rho_scaled: int, start: Multipliers) -> tuple[Multipliers, int]:
@@ -156,6 +161,7 @@ def balance(areas: Sequence[AreaProblem], answers: Sequence[Answer], budget_u: i
     left_u = budget_u - sum(costs)
     if not rho_scaled:
         return
+    left_u = _loosen(areas, answers, left_u, rho_scaled)
     for percent in FILL_PERCENT:
         for area, answer in zip(areas, answers, strict=True):
             least_u = area.charge_u + int(area.alpha.min(initial=0))
@@ -167,6 +173,27 @@ def balance(areas: Sequence[AreaProblem], answers: Sequence[Answer], budget_u: i
                 answer.energies, left_u = filling.energies, filling.left_u
 
 
+def _loosen(areas: Sequence[AreaProblem], answers: Sequence[Answer], left_u: int, rho_scaled: int) -> int:
+    """Match areas anew at a slightly lower price of the budget, one after another while it lasts; what is left of it.
+
+    At rho the merges jump from below the budget to above it; the optimum has some areas on either side of the jump.
+    """
+    for percent in LOOSEN_PERCENT:
+        for area, answer in zip(areas, answers, strict=True):
+            if left_u * LOOSEN_WORTH <= cost_u(area, answer.energies):
+                continue
+            lower = rho_scaled * percent // 100
+            energies = matched(area, lower, priced(area, lower))
+            more_u = cost_u(area, energies) - cost_u(area, answer.energies)
+            if more_u <= left_u and value_u(area, energies) > value_u(area, answer.energies):
+                answer.energies, left_u = energies, left_u - more_u
+    return left_u
+
+
+LOOSEN_PERCENT: Final = (99, 97, 94)
+"Of rho."
+LOOSEN_WORTH: Final = 100
+"An area is matched anew only while more than a hundredth of what it spends is left."
 FILL_PERCENT: Final = (100, 97, 90, 70, 0)
 "Of rho: the tie at rho itself first, then what is worth less and less per unit of budget."
 

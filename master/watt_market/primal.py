@@ -5,10 +5,12 @@
 cutting, and better by filling what is left.
 
 Given what each row trades in each slot, every pairing of sellers with buyers is worth the same but for the charges. So
-`pair_up` looks for few pairs: it always joins the two rows that can move the most energy between them.
+`pair_up` looks for few pairs: it always joins the two rows that have the most to gain from each other; and `join` takes
+out those whose energy others can carry.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
@@ -19,7 +21,9 @@ from watt_market.upper import AreaProblem, Integers, figures
 
 Energies = dict[tuple[int, int], Integers]
 "(offer, bid) -> Wh per slot; pairs without energy are absent."
-UNLIMITED: int = 2**62
+JOIN_ROUNDS: Final = 4
+"Rounds of `join`; the second already finds few pairs to spare."
+UNLIMITED: Final = 2**62
 "A budget that never binds."
 
 
@@ -103,8 +107,58 @@ class Filling:
             self.drop(*pair)
         self.fill_open()
         self.pair_up(self.offers_left, self.bids_left)
+        self.join()
         for pair in self.losers():
             self.drop(*pair)
+        self.fill_open()
+
+    def join(self) -> None:
+        """Take out pairs whose energy other open pairs can carry around a cycle, until no pair can be spared.
+
+        Offer s gives to b' what s' gave to b', and s' gives to b what s gave to b: every row trades as before, the
+        worth is the same, and the charge of (s, b) is saved. What no cycle carries is given up if it is worth less.
+        """
+        for _ in range(JOIN_ROUNDS):
+            before = len(self.energies)
+            for offer, bid in sorted(self.energies, key=lambda pair: (int(self.energies[pair].sum()), pair)):
+                if (offer, bid) in self.energies:
+                    self._spare(offer, bid)
+            if len(self.energies) == before:
+                return
+
+    def _spare(self, offer: int, bid: int) -> None:
+        area, need, moves = self.area, self.energies[offer, bid].copy(), []
+        givers = self._givers(bid, offer)
+        for other_bid in self._takers(offer, bid):
+            towards = area.values[other_bid] > area.costs[offer] + area.alpha[offer]
+            for other in givers:
+                if (other, other_bid) not in self.energies:
+                    continue
+                back = area.values[bid] > area.costs[other] + area.alpha[other]
+                taken = sum((wh for s, b, wh in moves if (s, b) == (other, other_bid)), np.zeros_like(need))
+                wh = np.where(towards & back, np.minimum(need, self.energies[other, other_bid] - taken), 0)
+                if wh.any():
+                    moves.append((other, other_bid, wh))
+                    need = need - wh
+            if not need.any():
+                break
+        net = SCALE * (area.values[bid] - area.costs[offer]) - (SCALE + self.rho_scaled) * area.alpha[offer]
+        if int((net * need).sum()) >= (SCALE + self.rho_scaled) * area.charge_u:
+            return
+        self.drop(offer, bid)
+        for other, other_bid, wh in moves:
+            was_open = (other, other_bid) in self.energies
+            self._change(other, other_bid, -wh)
+            if was_open and (other, other_bid) not in self.energies:
+                self.left_u += area.charge_u
+            self._change(offer, other_bid, wh)
+            self._change(other, bid, wh)
+
+    def _takers(self, offer: int, but: int) -> list[int]:
+        return [b for s, b in sorted(self.energies) if s == offer and b != but]
+
+    def _givers(self, bid: int, but: int) -> list[int]:
+        return [s for s, b in sorted(self.energies) if b == bid and s != but]
 
     def fill_open(self) -> None:
         """Use what is left in pairs that already pay their charge, dearest buyer and cheapest seller first."""
@@ -127,7 +181,7 @@ class Filling:
 
 
 class _Pairing:
-    """The state of `pair_up`: for every pair what it could move, and for every offer its best bid."""
+    """The state of `pair_up`: for every pair what it could gain, and for every offer its best bid."""
 
     def __init__(self, filling: Filling, sells: Integers, buys: Integers) -> None:
         self.filling, self.sells, self.buys = filling, sells, buys
@@ -179,13 +233,19 @@ class _Pairing:
 
     def _refresh_row(self, offer: int) -> None:
         wh = np.minimum(self.sells[offer][None, :], self.buys)
-        worthy = self.net[offer][:, None] > self.comfort[offer][None, :]
-        self.moves[offer] = np.where(self.shut[offer], 0, (wh * worthy).sum(axis=1))
+        worth = _whole(self.net[offer][:, None] - self.comfort[offer][None, :])
+        self.moves[offer] = np.where(self.shut[offer], 0, (wh * worth).sum(axis=1))
 
     def _refresh_column(self, bid: int) -> None:
         wh = np.minimum(self.sells, self.buys[bid][None, :])
-        worthy = self.net[:, bid][:, None] > self.comfort
-        self.moves[:, bid] = np.where(self.shut[:, bid], 0, (wh * worthy).sum(axis=1))
+        worth = _whole(self.net[:, bid][:, None] - self.comfort)
+        self.moves[:, bid] = np.where(self.shut[:, bid], 0, (wh * worth).sum(axis=1))
+
+
+def _whole(scaled: Integers) -> Integers:
+    """u/Wh, rounded up, and 0 for what is not worth trading: small enough to be summed over slots."""
+    found: Integers = np.maximum(-(-scaled // SCALE), 0)
+    return found
 
 
 def _first(wh: Integers, order: Integers, limit: int) -> Integers:
