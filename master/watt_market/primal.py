@@ -127,7 +127,8 @@ class Filling:
                 return
 
     def _spare(self, offer: int, bid: int) -> None:
-        area, need, moves = self.area, self.energies[offer, bid].copy(), []
+        area, need = self.area, self.energies[offer, bid].copy()
+        moves: list[tuple[int, int, Integers]] = []
         givers = self._givers(bid, offer)
         for other_bid in self._takers(offer, bid):
             towards = area.values[other_bid] > area.costs[offer] + area.alpha[offer]

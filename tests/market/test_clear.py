@@ -175,6 +175,6 @@ def test_given_no_proposal_at_all_then_repair_fills_by_worth_within_the_budget()
     book = book_of([offer(1, 100, [100]), offer(2, 150, [100])], [bid(11, 400, [60]), bid(12, 300, [90])])
     area = problem(book, signal([10], x_ms=5), LOOSE)
     rich = repaired(area, RICH, 0, {}).energies
-    assert {pair: wh.tolist() for pair, wh in rich.items()} == {(0, 1): [90], (1, 0): [60]}
+    assert {pair: wh.tolist() for pair, wh in rich.items()} == {(0, 0): [60], (1, 1): [90]}
     poor = repaired(area, 10 + 10 * 7, 0, {}).energies
     assert [wh.tolist() for wh in poor.values()] == [[7]]

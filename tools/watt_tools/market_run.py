@@ -6,10 +6,11 @@ the order in which answers are handed back is fixed: that of the areas.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from watt_market.engine import Run, run_here
 
@@ -31,9 +32,9 @@ def processes(jobs: int) -> Iterator[Run]:
     with ProcessPoolExecutor(jobs) as pool:
 
         def run(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
-            waiting = [pool.submit(task, area, rho) for area in areas[:AHEAD]]
+            waiting = deque(pool.submit(task, area, rho) for area in areas[:AHEAD])
             for number in range(len(areas)):
-                yield waiting[number].result()
+                yield waiting.popleft().result()
                 if number + AHEAD < len(areas):
                     waiting.append(pool.submit(task, areas[number + AHEAD], rho))
 
@@ -47,18 +48,18 @@ def cluster(address: str | None, jobs: int = 2) -> Iterator[Run]:
     Workers need this distribution installed in the same version. A worker that dies loses its tasks to another one.
     Raises OSError when no scheduler answers.
     """
-    from distributed import Client, LocalCluster
+    import distributed
 
+    dask: Any = distributed  # it is annotated in part
     local = None
     if address is None:
-        local = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50)
-    client = Client(local if local is not None else address)
+        local = dask.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+    client = dask.Client(address if local is None else local)
 
     def run(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
-        waiting = [client.submit(task, area, rho, pure=False) for area in areas[:AHEAD]]
+        waiting = deque(client.submit(task, area, rho, pure=False) for area in areas[:AHEAD])
         for number in range(len(areas)):
-            yield waiting[number].result()
-            waiting[number] = None
+            yield waiting.popleft().result()
             if number + AHEAD < len(areas):
                 waiting.append(client.submit(task, areas[number + AHEAD], rho, pure=False))
 
