@@ -42,9 +42,11 @@ def test_given_a_dask_cluster_then_the_integers_are_the_same(alone: bytes) -> No
 def test_given_the_address_of_a_scheduler_then_its_workers_do_the_tasks(alone: bytes) -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as workers:
-        with market_run.cluster(workers.scheduler_address) as run:
-            assert cleared(run) == alone
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as workers,
+        market_run.cluster(workers.scheduler_address) as run,
+    ):
+        assert cleared(run) == alone
 
 
 def test_books_follow_from_the_seed_and_their_rows_trade() -> None:

@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from watt_tools import market_bench
+
 if TYPE_CHECKING:
     from watt_chain.contract.market import Solution
 
@@ -43,6 +45,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     plot = actions.add_parser("plot", help="supply and demand, matched volume per slot, gap over time as PNG")
     plot.add_argument("certificate", type=Path, metavar="CERT")
     plot.add_argument("--out", type=Path, metavar="PNG", help="default: the certificate's name with .png")
+    market_bench.add(actions)
     for parser, handler in ((clear, _clear), (check, _check), (explain, _explain), (plot, _plot)):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.set_defaults(handler=_guarded(handler))
