@@ -36,6 +36,10 @@ class Checker:
         """See upper.pair_terms."""
         return upper.pair_terms(offer, bid, slot_wh, spec, rules)
 
+    def slice_terms(self, book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> list[PairTerms]:
+        """Terms of every assignment of a checked slice; see upper.slice_terms."""
+        return upper.slice_terms(book, part, spec, rules)
+
     def dispatch(self, units: Sequence[Unit], need_wh: Sequence[int], rules: RuleSet) -> list[Dispatch]:
         """See lower.dispatch."""
         return lower.dispatch(units, need_wh, rules)

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from watt_chain.contract.event import EventSpec
-from watt_chain.contract.market import Bid, Book, Offer, PairTerms, pair_charge_u
+from watt_chain.contract.market import Bid, Book, Offer, PairTerms, Slice, pair_charge_u
 from watt_chain.contract.rules import PPM, RuleSet, risk_u_per_wh
 
 from watt_market.options import Options, options_of
@@ -190,6 +190,16 @@ def pair_terms(offer: Offer, bid: Bid, slot_wh: Sequence[int], spec: EventSpec, 
     k_ppm = options_of(spec, rules).k_ppm
     prices = [floor_u + alpha + (bid.price_u_per_wh - floor_u - alpha) * k_ppm // PPM for alpha in alphas]
     return PairTerms(price_u_per_wh=prices, charge_u=pair_charge_u(spec, rules))
+
+
+def slice_terms(book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> list[PairTerms]:
+    """Contract prices and charge of every assignment of a slice, in its order, by the price rule of the rule set."""
+    if not part.assignments:
+        return []
+    area = problem(book, spec, rules)
+    offers = np.array([one.offer for one in part.assignments])
+    bids = np.array([one.bid for one in part.assignments])
+    return [PairTerms([int(one) for one in row], area.charge_u) for row in pair_prices(area, offers, bids)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,3 +202,19 @@ def test_a_valley_offer_fits_between_quota_and_rated_power_and_a_bid_below_the_q
         Play(world, [Plan(home, side, 300, [wh] * 4, KEEP)], make_spec(kind="valley")).run(State.QUALIFIED)
         assert world.sealed(home).status == status, (side, wh)
         assert world.sealed(home).quota_wh == [240] * 4
+
+
+@pytest.mark.row("I4")
+def test_one_price_per_slot_is_what_the_pairs_are_paid_at() -> None:
+    """I4: "determines the trading price of load resources based on the maximum benefit of users" """
+    prices = {}
+    for rule in ("k-double", "uniform"):
+        homes = [Home(number, 1) for number in range(4)]
+        world = World(areas=1, homes=homes, rules=replace(PAPER, price_rule=rule, gap_ppm=1_000_000))
+        bids = [("sell", 300, 50), ("sell", 350, 50), ("buy", 900, 60), ("buy", 800, 30)]
+        plans = [Plan(home, *bid[:2], [bid[2]] * 4, [100] * 4) for home, bid in zip(homes, bids, strict=True)]
+        Play(world, plans, make_spec(x_ms=0)).run(State.MATCHED)
+        prices[rule] = [pair.price_u_per_wh for pair in world.pairs(1)]
+        assert len(prices[rule]) > 1
+    assert len({tuple(row) for row in prices["uniform"]}) == 1
+    assert len({tuple(row) for row in prices["k-double"]}) == len(prices["k-double"])

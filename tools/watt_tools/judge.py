@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from watt_chain import codec
 from watt_chain.block import decode_certified
-from watt_chain.contract import kinds, objects
+from watt_chain.contract import credit, kinds, objects, settlement
 from watt_chain.contract.event import EventSpec
+from watt_chain.contract.rules import RULES_1, RULES_2
 from watt_chain.genesis import MAIN_CHAIN
 from watt_chain.ledger import CorruptionError
 from watt_market import lower
@@ -42,6 +44,8 @@ class Result:
     checks: list[Check]
     grid: dict[str, int]
     clearing: dict[str, int]
+    side_by_side: list[dict[str, Any]]
+    "The same evening under rule sets 1 and 2 and under both readings of the settlement."
 
 
 def report(net: Network, *, as_json: bool) -> int:
@@ -83,7 +87,33 @@ def judge(net: Network, readout: Readout, stated: dict[str, Any]) -> Result:
     ]
     clearing = {"value_u": main_event.value_u, "bound_u": main_event.bound_u}
     clearing["gap_ppm"] = 1_000_000 * (main_event.bound_u - main_event.value_u) // max(1, main_event.bound_u)
-    return Result(stated, evening, checks, _grid_cost(net, readout, main_event), clearing)
+    compared = side_by_side(readout, names, main_event)
+    return Result(stated, evening, checks, _grid_cost(net, readout, main_event), clearing, compared)
+
+
+def side_by_side(readout: Readout, names: dict[str, str], event: objects.MainEvent) -> list[dict[str, Any]]:
+    """What each rule set, and each reading of equation (9), makes of the same metered evening; one row per home.
+
+    Settlement under the other rule set is computed by the contract's own functions from the same result row; the
+    matching is the one that took place.
+    """
+    found: list[dict[str, Any]] = []
+    own = _rules(readout, event)
+    for report in event.areas:
+        result = readout.object(report.chain, objects.result_key(event.event), objects.Result)
+        for user in [] if result is None else result.users:
+            row = readout.need(report.chain, objects.result_row_key(event.event, user), objects.ResultRow)
+            performance = credit.Performance(row.status, row.delivered_wh, row.short_wh)
+            line: dict[str, Any] = {"home": names[user.hex()], "status": row.status, "before": row.credit_before}
+            line["delivered_ppm"] = 1_000_000 * row.delivered_wh // max(1, row.agreed_wh)
+            for rules in (RULES_1, RULES_2):
+                after = credit.credit_after(rules, row.credit_before, performance, row.agreed_wh)
+                line[f"credit_{rules.version}"] = after
+            for reading in ("A", "C"):
+                rules = msgspec.structs.replace(own, reading=reading)
+                line[f"penalty_{reading}_u"] = settlement.penalty_u(row, event.lambda_u_per_wh, event.spec, rules)
+            found.append(line)
+    return sorted(found, key=lambda line: str(line["home"]))
 
 
 def _readings_final(net: Network, readout: Readout) -> Check:
@@ -252,6 +282,7 @@ def _as_data(net: Network, result: Result) -> dict[str, Any]:
         "outcome_hash": outcome_hash(result.stated),
         "trades": sum(1 for pair in result.stated["pairs"] if pair["state"].lower() == "settled"),
         "clearing": result.clearing,
+        "side_by_side": result.side_by_side,
         "grid": result.grid,
         "load_before_w": result.evening.before_w,
         "load_after_w": result.evening.after_w,
@@ -273,6 +304,7 @@ def _print(net: Network, result: Result) -> None:
     show.savers(console, result.stated["homes"])
     show.payments(console, result.stated["pairs"], names)
     show.balances(console, result.stated["homes"])
+    show.side_by_side(console, result.side_by_side)
     grid = result.grid
     console.print("[bold]The grid[/bold] (energy above all quotas in the window, at least cost)")
     for name, words in (("without", "without the event"), ("with", "with the event   ")):

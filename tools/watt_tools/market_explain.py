@@ -55,12 +55,12 @@ def trades_of(instance: Instance, solution: Solution, place: tuple[int, str, byt
     book = next(book for book in instance.books if book.chain == chain)
     part = next(part for part in solution.slices if part.chain == chain)
     found: list[Trade] = []
-    for assignment in part.assignments:
+    agreed = Market().slice_terms(book, part, instance.spec, instance.rules)
+    for assignment, terms in zip(part.assignments, agreed, strict=True):
         offer, bid = book.offers[assignment.offer], book.bids[assignment.bid]
         mine, other = (offer, bid) if side == "sell" else (bid, offer)
         if mine.user != user:
             continue
-        terms = Market().pair_terms(offer, bid, assignment.slot_wh, instance.spec, instance.rules)
         name = instance.entries[chain, "buy" if side == "sell" else "sell", other.user]
         found.append(Trade(name, assignment.slot_wh, terms.price_u_per_wh, terms.charge_u))
     return found

@@ -21,9 +21,9 @@ def as_data(instance: Instance, solution: Solution) -> dict[str, Any]:
     """What a clearing comes to; amounts in u (10^-6 currency units), energies in Wh."""
     pairs: list[dict[str, Any]] = []
     for book, part in zip(instance.books, solution.slices, strict=True):
-        for one in part.assignments:
+        agreed = Market().slice_terms(book, part, instance.spec, instance.rules)
+        for one, terms in zip(part.assignments, agreed, strict=True):
             offer, bid = book.offers[one.offer], book.bids[one.bid]
-            terms = Market().pair_terms(offer, bid, one.slot_wh, instance.spec, instance.rules)
             paid = sum(price * wh for price, wh in zip(terms.price_u_per_wh, one.slot_wh, strict=True))
             pairs.append(
                 {

@@ -91,6 +91,42 @@ def balances(console: Console, homes: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+SIDE_BY_SIDE_SHOWN = 6
+"Homes that performed, of which a few show the rule; `--json` has them all. Those that did not are always shown."
+
+
+def side_by_side(console: Console, lines: list[dict[str, Any]]) -> None:
+    """The same evening under both rule sets and both readings of the settlement."""
+    table = Table(title="The same evening under rule sets 1 and 2, readings A and C", title_justify="left")
+    for column in (
+        "home",
+        "result",
+        "delivered",
+        "credit before",
+        "rule set 1",
+        "rule set 2",
+        "penalty A",
+        "penalty C",
+    ):
+        table.add_column(column, justify="left" if column in ("home", "result") else "right")
+    kept = [line for line in lines if line["status"] == "performed"]
+    shown = [line for line in lines if line["status"] != "performed"] + kept[:SIDE_BY_SIDE_SHOWN]
+    for line in sorted(shown, key=lambda one: str(one["home"])):
+        table.add_row(
+            line["home"],
+            line["status"],
+            f"{line['delivered_ppm'] / 10_000:.1f} %",
+            str(line["before"]),
+            str(line["credit_1"]),
+            str(line["credit_2"]),
+            money(line["penalty_A_u"]),
+            money(line["penalty_C_u"]),
+        )
+    console.print(table)
+    if len(lines) > len(shown):
+        console.print(f"{len(lines) - len(shown)} more homes performed; --json has them.\n")
+
+
 def checks(console: Console, found: list[tuple[str, bool, str]]) -> None:
     """One line per check: what, whether it held, the figures behind it."""
     console.print("[bold]Checks[/bold]")

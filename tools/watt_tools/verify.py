@@ -1,8 +1,7 @@
 """The independent verifier: recomputes an exported run from its bytes and the regulator's public key.
 
-Written from WIRE.md, CONSENSUS.md, CONTRACT.md (a bare number is its section), tools/README.md; shares no code with the
-network. Nothing is computed from bytes that an earlier step refuses. Taken from the certificates: which calls were
-refused, which bids qualified, a baseline from history, how near its optimum a matching is, which part is arrears."""
+From WIRE.md, CONSENSUS.md, CONTRACT.md (a bare number: its section) and tools/README.md; no code of the network. From
+the certificates: refusals, qualification, quotas from history, prices of other rules than k-double, gaps, arrears."""
 
 import json
 import struct
@@ -279,16 +278,15 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         ways = [(self.users[call.fields[0]], call.fields[1]) for call in self.of("Deposit")]
         ways += [(call.me, -call.fields[0]) for call in self.of("Withdraw")]
         self.same("supply", [sum(max(0, sign * u) for _, u in ways) for sign in (1, -1)])
-        for party, amount_u in ways:
-            party.free_u += amount_u
         for number, event in self.events.items():
             event.opened = {call.me.id: call.fields for call in self.of("Reveal", number)}
             for call in self.of("Commit", number):
                 self.where, opening = call.where, event.opened.get(call.me.id)
                 need(not opening or digest(encode(opening) + call.me.id) == call.fields[1], "not its opening")
                 if not opening and self.of("Qualify", number):
-                    call.me.free_u -= event.rules.commit_deposit_u
-                    self.grid.free_u += event.rules.commit_deposit_u
+                    ways += [(call.me, -event.rules.commit_deposit_u), (self.grid, event.rules.commit_deposit_u)]
+        for party, amount_u in ways:
+            party.free_u += amount_u
         for call in self.calls[chain]:
             if call.kind == "SettlementCredit" and self.of("Points", call.fields[0]):
                 self.settle(call.fields[0], self.events[call.fields[0]])
@@ -319,7 +317,8 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         for k, (o, b, slot_wh) in enumerate(event.slices[self.chain], 1):
             (_, seller, ask, _, credit, *_), (_, buyer, limit, *_) = book[0][o], book[1][b]
             risk = rules.risk_u_per_wh * (rules.credit_cap - min(credit, rules.credit_cap)) // rules.credit_cap
-            prices = [(limit + ask + risk + alpha) // 2 for alpha in event.spec.alpha_u_per_wh]
+            told = self.state[self.chain][f"pair/{number}/{k}"][8] if rules.price_rule != "k-double" else []
+            prices = told or [(limit + ask + risk + alpha) // 2 for alpha in event.spec.alpha_u_per_wh]
             live = all((u, at, True) in said and (u, at, False) not in said for u in (seller, buyer) for at in (0, k))
             charge = rules.gamma_u_per_ms * (2 * event.spec.x_ms + event.spec.y_ms * (rules.charge_rule == "2x+y"))
             values = [number, k, o, b, seller, buyer, slot_wh, limit, prices, charge, 0, 0, 0, 0]

@@ -190,6 +190,9 @@ class Market(Protocol):
     def pair_terms(self, offer: Offer, bid: Bid, slot_wh: Sequence[int], spec: EventSpec, rules: RuleSet) -> PairTerms:
         """Contract price per slot (v + c + r + alpha) // 2 and the pair's charge gamma * 2X."""
 
+    def slice_terms(self, book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> list[PairTerms]:
+        """Terms of every assignment of a checked slice, by the rule set's price rule, which may need the whole book."""
+
     def dispatch(self, units: Sequence[Unit], need_wh: Sequence[int], rules: RuleSet) -> list[Dispatch]:
         """Merit-order dispatch with dual price, one per slot; short capacity is priced at the dearest unit."""
 

@@ -11,7 +11,7 @@ from watt_chain.contract import orders
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import AreaMatch, Confirm, Confirmtransaction, Matched, MatchRefused
-from watt_chain.contract.market import Assignment, Book
+from watt_chain.contract.market import Assignment, Book, PairTerms
 from watt_chain.contract.objects import (
     MAIN_CHAIN,
     Account,
@@ -23,7 +23,6 @@ from watt_chain.contract.objects import (
     sealed_key,
 )
 from watt_chain.contract.orders import PairState, PairStep
-from watt_chain.contract.rules import RuleSet
 
 
 def take_slice(session: Session, message: AreaMatch) -> None:
@@ -37,8 +36,9 @@ def take_slice(session: Session, message: AreaMatch) -> None:
     reason = "slice-chain" if part.chain != session.context.chain else ""
     reason = reason or session.market.check_slice(book, part, message.rho_scaled, event.spec, rules)
     pairs: list[Pair] = []
-    for number, assignment in enumerate(part.assignments, start=1):
-        pair = None if reason else _make_pair(session, event, rules, book, number, assignment)
+    terms = [] if reason else session.market.slice_terms(book, part, event.spec, rules)
+    for number, (assignment, agreed) in enumerate(zip(part.assignments, terms, strict=False), start=1):
+        pair = _make_pair(event, book, number, assignment, agreed)
         if pair is None:
             break
         pairs.append(pair)
@@ -52,12 +52,9 @@ def take_slice(session: Session, message: AreaMatch) -> None:
     session.emit(MAIN_CHAIN, "Matched", Matched(event.event, len(pairs)))
 
 
-def _make_pair(
-    session: Session, event: AreaEvent, rules: RuleSet, book: Book, number: int, part: Assignment
-) -> Pair | None:
+def _make_pair(event: AreaEvent, book: Book, number: int, part: Assignment, terms: PairTerms) -> Pair | None:
     """The pair of an assignment; None when a price leaves what the two sides bid (the escrow would not cover it)."""
     offer, bid = book.offers[part.offer], book.bids[part.bid]
-    terms = session.market.pair_terms(offer, bid, part.slot_wh, event.spec, rules)
     if sum(part.slot_wh) == 0:
         return None
     used = [price for price, wh in zip(terms.price_u_per_wh, part.slot_wh, strict=True) if wh > 0]
