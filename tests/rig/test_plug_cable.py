@@ -122,3 +122,13 @@ def test_power_cuts_inside_writes_lose_no_file_that_was_closed(plug: PlugUnderTe
         text = cable.ask(f"import json; print('WATTPACT ' + json.dumps(open('/log/{slot}').read()))")
         assert len(set(text.split())) == 1 and len(text.split()) == 50
         assert int(text.split()[0]) >= max((number for number in said if number % 20 == slot), default=0)
+
+
+def test_a_base_image_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """Real esptool, no board."""
+    image = tmp_path / "micropython.bin"
+    with pytest.raises(plug_flash.FlashError, match=r"micropython\.bin"):
+        plug_flash.flash_base("socket://127.0.0.1:1", image, "esp32", 460800, [])
+    image.write_bytes(b"\xe9" + bytes(1000))
+    with pytest.raises(plug_flash.FlashError, match="esptool"):
+        plug_flash.flash_base("socket://127.0.0.1:1", image, "esp32", 460800, [])

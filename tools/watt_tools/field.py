@@ -23,6 +23,7 @@ from watt_tools import field_plan, plug_flash, rig_setup
 from watt_tools.field_report import Report, judge
 from watt_tools.field_stages import Stages
 from watt_tools.plug_link import LinkError
+from watt_tools.plug_pair import PairingError
 
 PLUGS = (
     PlugPart(name="kitchen", chip="cse7766", load="dishwasher-1"),
@@ -94,9 +95,9 @@ class FieldRun:
     async def _prepare(self) -> None:
         self._say(f"flashing {len(PLUGS)} virtual plugs with mpremote")
         await asyncio.gather(*(asyncio.to_thread(self._flash, part.name) for part in PLUGS))
-        for part in PLUGS:
-            plug = await self.stages.take_in(part.name)
-            self._say(f"  {part.name}: {plug.hex()} taken into the household")
+        for number, part in enumerate(PLUGS):
+            plug = await self.stages.take_in(part.name, over_the_air=number == 0)
+            self._say(f"  {part.name}: {plug.hex()} taken in over {'Bluetooth' if number == 0 else 'the cable'}")
         await self._wait_for(self._all_have_stored, UP_S, "every plug's first batch")
 
     def _flash(self, name: str) -> None:
@@ -221,7 +222,7 @@ def main(options: Options, as_json: bool) -> int:
     try:
         run = FieldRun(options)
         report = asyncio.run(run.run())
-    except (FieldError, LinkError, plug_flash.FlashError) as error:
+    except (FieldError, LinkError, PairingError, plug_flash.FlashError) as error:
         print(f"wattpact rig field: {error}", file=sys.stderr)
         return 1
     with contextlib.suppress(OSError):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import tempfile
 from pathlib import Path
 
 from watt_chain import crypto
 from watt_rig.bench import HOME, Bench
 from watt_rig.benchfile import BenchFile
-from watt_rig.vplug import PWRON
+from watt_rig.vplug import HERE, PWRON
 
-from watt_tools import plug_flash
+from watt_tools import plug_flash, plug_provision, rig_setup
 from watt_tools.certificates import der_of
 from watt_tools.plug_link import Cable
-from watt_tools.rig_setup import PINS, Trust, key_of
+from watt_tools.plug_pair import NewPlug
+from watt_tools.rig_setup import Trust, key_of
+
+PAIR_SHELL = HERE / "device" / "pair_shell.py"
 
 MADE = """
 import sys, json, os
@@ -37,20 +42,61 @@ class Stages:
         self._parts = {part.name: part for part in file.plugs}
         self._first_s: dict[str, int] = {}
         self._boots: dict[str, int] = {}
+        self._publics: dict[str, bytes] = {}
 
     def flash(self, name: str) -> plug_flash.Flashed:
-        """Firmware and settings over the cable; the plug stays at its prompt."""
-        key = self._key(name)
+        """The firmware over the cable; the plug stays at its prompt, without a household."""
+        return plug_flash.flash(str(self._bench.plugs[name].port), start=False)
+
+    async def take_in(self, name: str, over_the_air: bool) -> bytes:
+        """Take the plug into the household and start it; return its id."""
+        self._first_s[name] = self._bench.plugs[name].world_s
+        if over_the_air:
+            await self._pair(name)
+        else:
+            await asyncio.to_thread(self._settle, name)
+            self._enrol(name, self._publics[name], self._parts[name].rated_w)
+            self._bench.plugs[name].restart(PWRON)
+        return crypto.id8(self._publics[name])
+
+    async def _pair(self, name: str) -> None:
+        """Over Bluetooth: the plug makes its keys, proves the printed code and is told its household."""
+        assert self._bench.bus is not None
+        os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = self._bench.bus.address
+        cable = Cable(str(self._bench.plugs[name].port))
+        await asyncio.to_thread(self._start_pairing, cable, name)
+
+        def enrol(plug: NewPlug, told: str) -> None:
+            self._publics[name] = plug.public
+            self._enrol(told, plug.public, plug.rated_w)
+
+        household = rig_setup.household(self._trust, self._bench.airs[name].port)
+        target = plug_provision.Target(
+            household, self._trust.authority.certify, enrol, self._bench.folder / "enrolments"
+        )
+        await plug_provision.over_the_air(target, self._trust.code(name), name)
+
+    def _start_pairing(self, cable: Cable, name: str) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            (folder / "board.json").write_text(json.dumps(self._board(name)))
+            (folder / "code.txt").write_text(self._trust.code(name))
+            files = [(folder / "board.json", "board.json"), (folder / "code.txt", "code.txt"), (PAIR_SHELL, "pair.py")]
+            cable.write(files, lambda _path: None)
+        cable.start("import pair")
+
+    def _settle(self, name: str) -> None:
+        """Over the cable: keys, certificates and settings as files."""
+        key = key_of(self._trust.folder / f"{name}.key")
+        self._publics[name] = key.public
         certificate, tls_key = self._trust.authority.issue(crypto.id8(key.public).hex())
-        pins = {what: value for what, value in PINS[self._parts[name].chip].items() if what != "chip"}
         config = {
             "wifi_ssid": "rig",
             "wifi_password": "rig",
             "gateway": HOME,
             "broker_host": "localhost",
             "broker_port": self._bench.airs[name].port,
-            "rated_w": self._parts[name].rated_w,
-            **pins,
+            **self._board(name),
         }
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -59,17 +105,17 @@ class Stages:
             (folder / "ca.der").write_bytes(self._trust.authority.ca_der)
             (folder / "client.der").write_bytes(der_of(certificate))
             (folder / "client-key.der").write_bytes(der_of(tls_key))
-            return plug_flash.flash(str(self._bench.plugs[name].port), config=folder, start=False)
+            files = [(path, path.name) for path in sorted(folder.iterdir())]
+            Cable(str(self._bench.plugs[name].port)).write(files, lambda _path: None)
 
-    async def take_in(self, name: str) -> bytes:
-        """Enrol the plug and start it; return its id."""
+    def _board(self, name: str) -> dict[str, object]:
+        """Rated power and pins."""
+        part = self._parts[name]
+        return {"rated_w": part.rated_w, **{k: v for k, v in rig_setup.PINS[part.chip].items() if k != "chip"}}
+
+    def _enrol(self, name: str, public: bytes, rated_w: int) -> None:
         assert self._bench.collector is not None
-        plug = self._bench.plugs[name]
-        self._first_s[name] = plug.world_s
-        public = self.public(name)
-        plug_id = self._bench.collector.enrol(public, name, self._parts[name].rated_w, self._bench.clock.now_s())
-        plug.restart(PWRON)
-        return plug_id
+        self._bench.collector.enrol(public, name, rated_w, self._bench.clock.now_s())
 
     def first_s(self, name: str) -> int:
         """World time at which the plug began to measure."""
@@ -77,7 +123,7 @@ class Stages:
 
     def public(self, name: str) -> bytes:
         """The plug's public key."""
-        return self._key(name).public
+        return self._publics[name]
 
     def remember_boots(self) -> None:
         """From here on every plug has to sign one more start."""
@@ -98,6 +144,3 @@ class Stages:
         """What the plug's journal says, read over the cable."""
         found = Cable(str(self._bench.plugs[name].port)).ask(MADE)
         return {str(what): int(value) for what, value in found.items()}
-
-    def _key(self, name: str) -> crypto.PrivateKey:
-        return key_of(self._trust.folder / f"{name}.key")

@@ -106,6 +106,10 @@ class Cable:
         """Run a script on the plug and return what it printed."""
         return self._run(["exec", script], COMMAND_TIMEOUT_S)
 
+    def start(self, script: str) -> None:
+        """Start a script on the plug and leave it running."""
+        self._run(["exec", "--no-follow", script], COMMAND_TIMEOUT_S)
+
     def write(self, files: Sequence[tuple[Path, str]], done: Callable[[str], None]) -> None:
         """Copy local files to paths on the plug; `done(path)` as each one begins. Folders must exist."""
         for at in range(0, len(files), FILES_PER_CALL):
