@@ -41,6 +41,8 @@ class Recount:
     fallen_registers: int = 0
     import_mwh: int = 0
     time_s: int = 0
+    first_s: int = 0
+    "Time of the first checkpoint: from there on the register must show what flowed."
     boots: int = 0
     discontinuities: int = 0
     "Records in which the plug says that energy is missing (WIRE.md W3.4)."
@@ -70,6 +72,7 @@ def recount(database: Path, public: bytes) -> Recount:
             found.broken_links += 1
         before = body
         counters.add(counter)
+        found.first_s = found.first_s or _number(body, 88, 4)
         boots.add(_number(body, 10, 4))
         reason = REASONS[body[173]] if body[173] < len(REASONS) else str(body[173])
         found.reasons[reason] = found.reasons.get(reason, 0) + 1

@@ -81,7 +81,7 @@ class Clock:
     timer_speed: int = 1
 
     def now_s(self) -> int:
-        return self.protocol_s + (time.time_ns() // 1_000_000 - self.start_ms) * self.speed // 1000
+        return self.protocol_s + (_now_ms() - self.start_ms) * self.speed // 1000
 
 
 @dataclass
@@ -153,6 +153,7 @@ class VirtualPlug:
         self._restart: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._powered = False
+        self._off_ms = 0
 
     # Power.
 
@@ -191,7 +192,9 @@ class VirtualPlug:
             return
         self._powered = True
         self._cause = cause
-        self.world_s = max(self.world_s, self._clock.now_s()) if cause == PWRON else self.world_s
+        # A plug that lags goes on where it was, so that no piece of its day is skipped; time without supply passes.
+        self.world_s += (_now_ms() - self._off_ms) * self._clock.speed // 1000 if self._off_ms else 0
+        self._off_ms = 0
         if cause == PWRON:
             self._chip.power_on(self.world_s)
             self._raw = False
@@ -199,6 +202,8 @@ class VirtualPlug:
 
     def power_off(self) -> None:
         """Take the supply away, whatever the plug is doing."""
+        if self._powered:
+            self._off_ms = _now_ms()
         self._powered = False
         self._kill()
 
@@ -475,6 +480,10 @@ class VirtualPlug:
         if not self.life.healthy_now:
             self.life.healthy_now = True
             self.life.healthy += 1
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _child_terminal(slave: int) -> None:

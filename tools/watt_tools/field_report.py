@@ -131,7 +131,7 @@ def judge(bench: Bench, stages: Stages, told: dict[str, dict[str, int]], began_s
 def _plug(bench: Bench, stages: Stages, name: str, made: dict[str, int]) -> PlugReport:
     plug, chip = bench.plugs[name], bench.chips[name]
     found = recount(bench.folder / "gateway" / "gateway.sqlite", stages.public(name))
-    first_s = stages.first_s(name)
+    first_s = found.first_s
     true_uj = chip.load.energy_uj(plug.world_s) - chip.load.energy_uj(first_s)
     gaps = [_gap_uj(chip.load, looks) for looks in chip.lives if looks[0] > first_s]
     resets = sorted((_gap_uj(chip.load, looks) for looks in chip.resets if looks[0] > first_s), reverse=True)

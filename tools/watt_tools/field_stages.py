@@ -40,7 +40,6 @@ class Stages:
         self._bench = bench
         self._trust = trust
         self._parts = {part.name: part for part in file.plugs}
-        self._first_s: dict[str, int] = {}
         self._boots: dict[str, int] = {}
         self._publics: dict[str, bytes] = {}
 
@@ -50,7 +49,6 @@ class Stages:
 
     async def take_in(self, name: str, over_the_air: bool) -> bytes:
         """Take the plug into the household and start it; return its id."""
-        self._first_s[name] = self._bench.plugs[name].world_s
         if over_the_air:
             await self._pair(name)
         else:
@@ -116,10 +114,6 @@ class Stages:
     def _enrol(self, name: str, public: bytes, rated_w: int) -> None:
         assert self._bench.collector is not None
         self._bench.collector.enrol(public, name, rated_w, self._bench.clock.now_s())
-
-    def first_s(self, name: str) -> int:
-        """World time at which the plug began to measure."""
-        return self._first_s[name]
 
     def public(self, name: str) -> bytes:
         """The plug's public key."""

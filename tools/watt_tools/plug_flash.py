@@ -120,7 +120,8 @@ def flash(
 def compare(wanted: Mapping[str, str], held: Mapping[str, str], whole: bool) -> Difference:
     """Say what differs. Only the firmware's own folders are ever cleaned."""
     send = sorted(name for name, digest in wanted.items() if whole or held.get(name) != digest)
-    ours = tuple(package + "/" for package in plug_tree.PACKAGES)
+    ours = tuple(slot + package + "/" for slot in ("", plug_tree.SLOT) for package in plug_tree.PACKAGES)
+    ours += (plug_tree.BASE + "/",)
     remove = sorted(name for name in held if name.startswith(ours) and name not in wanted)
     return Difference(send, remove, len(wanted) - len(send))
 

@@ -58,18 +58,21 @@ def architecture(mpy: int) -> str:
 def build(folder: Path, march: str, source: Path | None = None) -> dict[str, Path]:
     """Compile the firmware into `folder` for `march` ("" leaves sources); return local files by path on the plug.
 
-    The fixed base stays at the root, the packages go into slot `a` where there is a base that chooses between slots.
+    The fixed base stays at the root, the packages go into slot `a` where main.py chooses between slots.
     """
     root = source or firmware_root()
     tree = {name: root / name for name in SCRIPTS if (root / name).exists()}
-    base = root / BASE
-    if base.is_dir():
-        tree |= _compiled(root, BASE, folder, march)
-    slot = SLOT if base.is_dir() else ""
+    tree |= _compiled(root, BASE, folder, march)
+    slot = SLOT if has_slots(root) else ""
     tree |= {slot + name: path for name, path in packages(folder, march, source).items()}
     if "main.py" not in tree or len(tree) < 3:
         raise TreeError(f"{root}: no firmware here (main.py, {', '.join(PACKAGES)})")
     return tree
+
+
+def has_slots(root: Path) -> bool:
+    """Whether main.py chooses between two slots; else the packages lie at the root."""
+    return (root / BASE).is_dir() and BASE in (root / "main.py").read_text()
 
 
 def packages(folder: Path, march: str, source: Path | None = None) -> dict[str, Path]:
