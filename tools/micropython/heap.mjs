@@ -29,7 +29,7 @@ function allocated() {
   interpreter.runPython("print(gc.mem_alloc())");
   return Number(lines.pop());
 }
-interpreter.runPython("import gc, sys; sys.path[:] = ['/plug']");
+interpreter.runPython("import gc, sys; sys.path[:] = ['/plug', '.frozen']");
 const base = allocated();
 let last = base;
 for (const name of modules) {

@@ -1,0 +1,328 @@
+"""The ESP32 under the shell: pins, UART, Wi-Fi, TLS, keys on flash, LED. No rule of measuring or signing lives here."""
+
+import asyncio
+import binascii
+import gc
+import json
+import os
+import ssl
+import time
+
+import machine
+import network
+from watt_wire import p256, plug_topics, statement
+
+from watt_plug import provision, release
+from watt_plug.app import Plug
+from watt_plug.calibration import Calibration, calibration_hash
+from watt_plug.clock import Clock, plug_id_of
+from watt_plug.config import Config
+from watt_plug.interlock import Rules
+from watt_plug.meters import bl0942, cse7766, pulses, pzem004t
+from watt_plug.shell import Board, Shell
+from watt_plug.signer import SoftwareSigner
+from watt_plug.storage import DirectoryStorage
+from watt_plug.switch import Switch
+
+WATCHDOG_MS = 60000
+FACTORY_MS = 10000
+POLL_MS = 1000
+UART_BUFFER = 256
+EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
+"The ESP32 port counts from 2000; records count from 1970. The one place where the two meet."
+HEADER_SEC1 = b"\x30\x77\x02\x01\x01\x04\x20"
+MIDDLE_SEC1 = b"\xa0\x0a\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\xa1\x44\x03\x42\x00\x04"
+"RFC 5915: an EC private key in DER is these bytes around the two numbers."
+KEY_CLASSES = {"plain": statement.KEY_PLAIN, "encrypted": statement.KEY_ENCRYPTED}
+
+
+def read(name: str) -> bytes:
+    """Return a file of the flash, b"" when it is not there."""
+    try:
+        with open("/" + name, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def write(name: str, data: bytes) -> None:
+    """Replace a file as a whole (V1.1)."""
+    with open("/" + name + ".new", "wb") as file:
+        file.write(data)
+    os.rename("/" + name + ".new", "/" + name)
+
+
+def below(limit: int) -> int:
+    """Return a random integer in 0..limit-1."""
+    return int.from_bytes(os.urandom(4), "big") % limit
+
+
+def private_key(name: str) -> bytes:
+    """Return the key in a file, made on this plug if there is none. The radio must be on: it feeds the generator."""
+    key = read(name)
+    if len(key) != 32:
+        key = provision.new_private(os.urandom)
+        write(name, key)
+    return key
+
+
+def key_class(board: "dict[str, object]") -> int:
+    """Return the class that the board claims; encrypted only if the fuse says so too."""
+    claimed = KEY_CLASSES.get(str(board.get("key", "plain")), statement.KEY_PLAIN)
+    if claimed == statement.KEY_ENCRYPTED:
+        # EFUSE_BLK0_RDATA0, FLASH_CRYPT_CNT: an odd number of bits switches encryption on (ESP32 reference, eFuse).
+        bits = machine.mem32[0x3FF5A000] >> 20 & 0x7F
+        if not sum([bits >> index & 1 for index in range(7)]) & 1:
+            return statement.KEY_PLAIN
+    return claimed
+
+
+class Identity(provision.Identity):
+    """What this plug says of itself while it is paired."""
+
+    def __init__(self, board: "dict[str, object]", root: str) -> None:
+        self._board = board
+        self._root = root
+        self._key = private_key("key.bin")
+        self.public = p256.public_key(self._key)
+        self.tls_public = p256.public_key(private_key("tls.bin"))
+
+    def enrolment(self, network_hash: bytes, challenge: bytes) -> bytes:
+        octets = {"network": network_hash, "public": self.public, "challenge": challenge}
+        octets["firmware_hash"] = release.firmware_hash(self._root)
+        octets["calibration_hash"] = calibration_hash((0, 0, 0), calibration())
+        numbers = {"key_class": key_class(self._board), "rated_w": int(str(self._board["rated_w"]))}
+        body = statement.ENROLMENT.encode(statement.Statement(numbers, octets))
+        return statement.ENROLMENT.seal(body, p256.sign(self._key, statement.ENROLMENT.message(body)))
+
+
+def calibration() -> "Calibration | None":
+    """Return the calibration on flash; ValueError when it is damaged: better no plug than a wrong one."""
+    data = read("calibration.json")
+    return Calibration(json.loads(data)) if data else None
+
+
+class Esp32(Board):
+    """Pins and counters of one board (board.json)."""
+
+    def __init__(self, board: "dict[str, object]", slots: object, parser: object) -> None:
+        self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
+        self._slots = slots
+        self._request = b""
+        self._uart = None
+        self._pulses = None
+        self._next_ms = 0
+        self._last_ms = time.ticks_ms()
+        self._timer_ms = 0
+        self._pressed_ms = -1
+        self.boots = slots.boots  # type: ignore[attr-defined]
+        self._on = int(str(board.get("relay_on", 1)))
+        self._relay = machine.Pin(int(str(board["relay_pin"])), machine.Pin.OUT) if "relay_pin" in board else None
+        self._button = None
+        if "button_pin" in board:
+            self._button = machine.Pin(int(str(board["button_pin"])), machine.Pin.IN, machine.Pin.PULL_UP)
+        if "cf_pin" in board:
+            self._pulses = pulses.Pulses(str(board["chip"]))
+            self._cf = machine.Counter(0, machine.Pin(int(str(board["cf_pin"])), machine.Pin.IN))  # type: ignore[attr-defined]
+            self._cf1 = machine.Counter(1, machine.Pin(int(str(board["cf1_pin"])), machine.Pin.IN))  # type: ignore[attr-defined]
+            self._select = machine.Pin(int(str(board["sel_pin"])), machine.Pin.OUT)
+        else:
+            slow = board["chip"] in ("cse7766", "hlw8032", "bl0942")
+            self._request = parser.request  # type: ignore[attr-defined]
+            self._uart = machine.UART(
+                int(str(board.get("uart", 1))),
+                baudrate=4800 if slow else 9600,
+                bits=8,
+                parity=0 if board["chip"] in ("cse7766", "hlw8032") else None,
+                stop=1,
+                rx=int(str(board["rx_pin"])),
+                tx=int(str(board["tx_pin"])),
+                rxbuf=UART_BUFFER,
+            )
+
+    def timer_ms(self) -> int:
+        # ticks_ms turns round after twelve days: count on, instead of keeping one start.
+        now_ms = time.ticks_ms()
+        self._timer_ms += time.ticks_diff(now_ms, self._last_ms)
+        self._last_ms = now_ms
+        return self._timer_ms
+
+    def measure(self, plug: object, timer_ms: int) -> None:
+        self._look_at_button(plug, timer_ms)
+        if self._uart is not None:
+            data = self._uart.read()
+            if data:
+                plug.uart(data)  # type: ignore[attr-defined]
+        if timer_ms < self._next_ms:
+            return
+        self._next_ms = timer_ms + POLL_MS
+        if self._uart is not None and self._request:
+            self._uart.write(self._request)
+        if self._pulses is not None:
+            sample = self._pulses.read(self._cf.value(), self._cf1.value(), timer_ms)
+            self._select.value(self._pulses.select)
+            if sample is not None:
+                plug.sample(sample)  # type: ignore[attr-defined]
+
+    def _look_at_button(self, plug: object, timer_ms: int) -> None:
+        if self._button is None:
+            return
+        if self._button.value() == 0:
+            if self._pressed_ms < 0:
+                self._pressed_ms = timer_ms
+            elif timer_ms - self._pressed_ms >= FACTORY_MS:
+                # Keys, register and journal stay (V1.2).
+                os.remove("/config.json")
+                machine.reset()
+        elif self._pressed_ms >= 0:
+            if timer_ms - self._pressed_ms >= 50:
+                plug.button()  # type: ignore[attr-defined]
+            self._pressed_ms = -1
+
+    def relay(self, on: bool) -> None:
+        if self._relay is not None:
+            self._relay.value(self._on if on else 1 - self._on)
+
+    def feed(self) -> None:
+        self._watchdog.feed()
+
+    def healthy(self) -> None:
+        self._slots.healthy()  # type: ignore[attr-defined]
+
+    def status(self) -> "dict[str, object]":
+        active = self._slots.active  # type: ignore[attr-defined]
+        shown: dict[str, object] = {"release": self._slots.releases[active], "boots": self.boots}  # type: ignore[attr-defined]
+        shown["reset"] = machine.reset_cause()
+        shown["heap_free"] = gc.mem_free()
+        return shown
+
+
+def parser_of(board: "dict[str, object]") -> "tuple[object, int]":
+    """Return (parser, span of the counter) of the board's chip."""
+    chip = board["chip"]
+    if chip == "bl0942":
+        return bl0942.Parser(), bl0942.PULSE_SPAN
+    if chip == "pzem004t":
+        return pzem004t.Parser(), pzem004t.PULSE_SPAN
+    if chip in ("hlw8012", "bl0937"):
+        return cse7766.Parser(), pulses.PULSE_SPAN
+    ppm = cse7766.VOLTAGE_PPM_HLW8032 if chip == "hlw8032" else 1000000
+    return cse7766.Parser(int(str(board.get("voltage_ppm", ppm)))), cse7766.PULSE_SPAN
+
+
+def opener_of(settings: "dict[str, object]", tls_key: bytes) -> object:
+    """Return the coroutine function that opens the TLS connection to the broker, joining Wi-Fi first."""
+    station = network.WLAN(network.STA_IF)
+    station.active(True)
+    point = p256.public_key(tls_key)
+    key = HEADER_SEC1 + tls_key + MIDDLE_SEC1 + point
+
+    async def open_stream() -> object:
+        if not station.isconnected():
+            station.connect(str(settings["wifi_ssid"]), str(settings["wifi_password"]))
+            while not station.isconnected():
+                await asyncio.sleep(1)  # the shell's time-out ends it
+        gc.collect()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # MicroPython's default checks nothing.
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=binascii.unhexlify(str(settings["ca"])))
+        context.load_cert_chain(binascii.unhexlify(str(settings["certificate"])), key)
+        host = str(settings["broker_host"])
+        port = int(str(settings["broker_port"]))
+        return await asyncio.open_connection(host, port, ssl=context, server_hostname=host)  # type: ignore[call-arg]
+
+    return open_stream
+
+
+def set_year(journal_s: int) -> None:
+    """Time before TLS: a plug that does not know the year cannot judge a certificate; the journal's time is a floor."""
+    if journal_s > int(time.time()) + EPOCH_S:
+        year, month, day, hour, minute, second, weekday, _ = time.gmtime(journal_s - EPOCH_S)[:8]
+        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+
+
+def pair(board: "dict[str, object]", root: str, seconds: int) -> None:
+    """Wait to be taken into a household; write config.json and start anew."""
+    from watt_plug.ble import Service
+
+    code = read("code.txt").decode().strip()
+    provisioner = provision.Provisioner(code, Identity(board, root), os.urandom)
+    service = Service(provisioner, "wattpact")
+    watchdog = machine.WDT(timeout=WATCHDOG_MS)
+    end_ms = time.ticks_add(time.ticks_ms(), seconds * 1000)
+    while service.poll() and (not seconds or time.ticks_diff(end_ms, time.ticks_ms()) > 0):
+        watchdog.feed()
+        time.sleep_ms(20)
+    if provisioner.settings is not None:
+        write("config.json", json.dumps(provisioner.settings).encode())
+        time.sleep(1)  # the tool's last notification
+    service.stop()
+    machine.reset()
+
+
+def run_safe(seconds: int) -> None:
+    """Safe mode: the relay on, pairing open, nothing measured."""
+    board = json.loads(read("board.json"))
+    if "relay_pin" in board:
+        machine.Pin(int(board["relay_pin"]), machine.Pin.OUT).value(int(board.get("relay_on", 1)))
+    pair(board, release.root_of(release.__file__), seconds)
+
+
+def run(slots: object) -> None:
+    """Be a plug: pair if that was never done, then meter until an update asks for a restart."""
+    board = json.loads(read("board.json"))
+    root = release.root_of(release.__file__)
+    settings = json.loads(read("config.json") or b"null")
+    if settings is None:
+        slots.healthy()  # type: ignore[attr-defined]
+        pair(board, root, 0)
+        return
+    network.WLAN(network.STA_IF).active(True)  # before a key is made: the radio feeds the generator
+    signer = SoftwareSigner(private_key("key.bin"))
+    plug_id = plug_id_of(signer.public)
+    parties = [(number, bytes(binascii.unhexlify(key))) for number, key in settings["parties"]]
+    rules = Rules(int(settings["utc_offset_s"]), False, int(board.get("min_off_s", 0)), int(board.get("min_on_s", 0)))
+    network_hash = bytes(binascii.unhexlify(settings["network"]))
+    switch = Switch(network_hash, parties, rules, below, bool(settings["essential"]))
+    parser, span = parser_of(board)
+    config = Config(
+        settings["gateway"],
+        int(board["rated_w"]),
+        release.firmware_hash(root),
+        sample_s=1,
+        parser=parser,  # type: ignore[arg-type]
+        span=span,
+        calibration=calibration(),
+        switch=switch,
+        appliances=True,
+    )
+    plug = Plug(config, signer, DirectoryStorage("/state"))
+    set_year(plug.resume_s)
+    esp32 = Esp32(board, slots, parser)
+    clock = Clock(plug_id, bytes(binascii.unhexlify(settings["gateway_key"])), os.urandom)
+    cold = machine.reset_cause() == machine.PWRON_RESET or "cf_pin" in board
+    plug.start(0, not cold, 0, machine.reset_cause(), esp32.boots, "U")
+    gateway = settings["gateway"]
+    topics = {
+        "ask": plug_topics.plug_ask(gateway, plug_id),
+        "status": plug_topics.plug_status(gateway, plug_id),
+    }
+    from watt_plug.update import Updater
+
+    keys = read("release.bin")
+    updater = Updater(slots, [keys[at : at + 64] for at in range(0, len(keys), 64)])
+    opener = opener_of(settings, private_key("tls.bin"))
+    shell = Shell(plug, clock, esp32, opener, below, updater, topics)
+    asyncio.run(supervised(shell, plug, clock, updater, esp32))
+
+
+async def supervised(shell: Shell, plug: Plug, clock: Clock, updater: object, board: Board) -> None:
+    """Run the shell; once a new bundle is in its slot and no command holds the relay, end the books and restart."""
+    running = asyncio.create_task(shell.run())
+    while not running.done():
+        await asyncio.sleep(1)
+        if updater.ready and not plug.must_wait:  # type: ignore[attr-defined]
+            plug.stop(clock.now_s(board.timer_ms() // 1000))
+            machine.reset()
+    await running
