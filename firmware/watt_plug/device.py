@@ -18,7 +18,7 @@ from watt_plug.calibration import Calibration, calibration_hash
 from watt_plug.clock import Clock, plug_id_of
 from watt_plug.config import Config
 from watt_plug.interlock import Rules
-from watt_plug.meters import bl0942, cse7766, pulses, pzem004t
+from watt_plug.meters import cse7766
 from watt_plug.shell import Board, Shell
 from watt_plug.signer import SoftwareSigner
 from watt_plug.storage import DirectoryStorage
@@ -122,6 +122,8 @@ class Esp32(Board):
         if "button_pin" in board:
             self._button = machine.Pin(int(str(board["button_pin"])), machine.Pin.IN, machine.Pin.PULL_UP)
         if "cf_pin" in board:
+            from watt_plug.meters import pulses
+
             self._pulses = pulses.Pulses(str(board["chip"]))
             self._cf = machine.Counter(0, machine.Pin(int(str(board["cf_pin"])), machine.Pin.IN))  # type: ignore[attr-defined]
             self._cf1 = machine.Counter(1, machine.Pin(int(str(board["cf1_pin"])), machine.Pin.IN))  # type: ignore[attr-defined]
@@ -199,12 +201,19 @@ class Esp32(Board):
 
 def parser_of(board: "dict[str, object]") -> "tuple[object, int]":
     """Return (parser, span of the counter) of the board's chip."""
+    # One chip a board: the others' modules would only take heap.
     chip = board["chip"]
     if chip == "bl0942":
+        from watt_plug.meters import bl0942
+
         return bl0942.Parser(), bl0942.PULSE_SPAN
     if chip == "pzem004t":
+        from watt_plug.meters import pzem004t
+
         return pzem004t.Parser(), pzem004t.PULSE_SPAN
     if chip in ("hlw8012", "bl0937"):
+        from watt_plug.meters import pulses
+
         return cse7766.Parser(), pulses.PULSE_SPAN
     ppm = cse7766.VOLTAGE_PPM_HLW8032 if chip == "hlw8032" else 1000000
     return cse7766.Parser(int(str(board.get("voltage_ppm", ppm)))), cse7766.PULSE_SPAN
