@@ -10,7 +10,7 @@ RIG_DIR ?= rig-run
 RIG_ARGS ?=
 WASM := tools/micropython/node_modules/.stamp
 
-.PHONY: help demo test check device sim model fuzz bench rows fmt lock clean install
+.PHONY: help demo test check device sim model fuzz bench mutations rows fmt lock clean install
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ fuzz: .venv-fuzz/.stamp ## a million executions of every parser of the chain, gu
 
 bench: $(VENV)/.stamp ## figures, as ratios inside one run
 	$(BIN)/wattpact bench chain
+
+mutations: install ## 100,000 market certificates with one integer changed; every one must be refused
+	MUTATIONS=100000 $(BIN)/python -m pytest tests/market/test_leaves.py -k mutations
 
 rows: install ## which acceptance rows have a passing test, and which do not yet
 	$(BIN)/python tests/rows.py

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 from watt_chain.contract.event import EventSpec
-from watt_chain.contract.market import MULTIPLIER_SCALE, Across, Book, Leaf, Slice, Solution
+from watt_chain.contract.market import MULTIPLIER_SCALE, Book, Leaf, Slice, Solution
 from watt_chain.contract.rules import PPM, RuleSet
 
 from watt_market.book import SLOT_WH_MAX, check_book
@@ -103,10 +103,9 @@ def _cover(paths: Sequence[Sequence[tuple[int, int, int]]], depth: int) -> bool:
     if any(len(path) <= depth or path[depth][:2] != paths[0][depth][:2] for path in paths):
         return False
     values = [path[depth][2] for path in paths]
-    ones = sum(values)
-    if values != [0] * (len(values) - ones) + [1] * ones or not 0 < ones < len(values):
+    zeros = values.count(0)
+    if not 0 < zeros < len(values) or any(values[:zeros]) or any(value != 1 for value in values[zeros:]):
         return False
-    zeros = len(values) - ones
     return _cover(paths[:zeros], depth + 1) and _cover(paths[zeros:], depth + 1)
 
 
@@ -137,14 +136,16 @@ def _check_leaf(area: AreaProblem, leaf: Leaf, rho_scaled: int, name: str) -> st
 
 def check_solution(solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
     """Check what ties the slices together: sums, comfort budget (8), bound and gap; "" or the failing row."""
-    parts: list[Slice | Across] = [*solution.slices, *([solution.across] if solution.across else [])]
-    chains = [part.chain for part in solution.slices]
+    parts = solution.slices
+    chains = [part.chain for part in parts]
     if solution.event != spec.event:
         return "solution-event"
     if len(chains) > SLICES_MAX or any(a >= b for a, b in pairwise(chains)):
         return "solution-slices"
     if not 0 <= solution.rho_scaled <= MULTIPLIER_MAX:
         return "solution-rho"
+    if solution.across is not None:
+        return "solution-across"  # reserved: nobody could check its terms of the bound yet
     if solution.value_u != sum(part.value_u for part in parts):
         return "solution-value"
     if sum(part.comfort_u + part.charge_u for part in parts) > spec.budget_u:

@@ -23,6 +23,8 @@ from watt_market.prices import merge_slot
 from watt_market.primal import UNLIMITED, Energies, Filling, cost_u, table, value_u
 from watt_market.upper import NO_TOTAL, AreaProblem, Integers, figures
 
+RHO_PRECISION: Final = 4_096
+"rho is found to one part in so many: the bound is flat around the best one, and each step prices every area."
 TOTAL_ROUNDS: Final = 6
 "Merges after which rows with a total have settled on their best slots; the rest is mended by filling."
 
@@ -87,7 +89,7 @@ def _best_slots(caps: Integers, totals: Integers, worth: Integers) -> Integers:
 
 
 def least_rho(areas: Sequence[AreaProblem], budget_u: int) -> int:
-    """The least rho at which the merges of all areas fit the budget (8)."""
+    """The least rho, to within RHO_PRECISION, at which the merges of all areas fit the budget (8)."""
 
     def cost(rho_scaled: int) -> int:
         return sum(priced(area, rho_scaled).cost_u(area) for area in areas)
@@ -101,13 +103,13 @@ def least_rho(areas: Sequence[AreaProblem], budget_u: int) -> int:
     while guess < high and cost(guess) > budget_u:
         low, guess = guess + 1, guess * 4
     high = min(high, guess)
-    while low < high:
+    while high - low > high // RHO_PRECISION:
         middle = (low + high) // 2
         if cost(middle) <= budget_u:
             high = middle
         else:
             low = middle + 1
-    return low
+    return high
 
 
 @dataclass(slots=True)
