@@ -8,7 +8,7 @@ its chunk has room (peers.py), a peer has at most GOSSIP_OPEN_MAX frames in work
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from watt_chain.codec import DecodeError
 from watt_chain.ledger import Ledger
@@ -24,19 +24,33 @@ waits is repeated after a second anyway, and a flood costs its sender's share on
 KNOWN = ("duplicate", "final", "nonce-used", "nonce-taken")
 """What is usual for a gossiped transaction and nobody's fault."""
 
-HandIn = Callable[[Sequence[DecodedTransaction], bool], list[str]]
-"""(verified transactions, shared) -> "" or the reason, one each: a step of the replica."""
+
 _Waiting = tuple[DecodedTransaction, bool, "asyncio.Future[str]"]
+
+
+class Door(Protocol):
+    """The replica, as far as transactions on their way need it."""
+
+    def hand_in(self, txs: Sequence[DecodedTransaction], shared: bool) -> list[str]:
+        """Transactions whose signature was checked or may wait for attestations: "" or the reason, one each."""
+
+    def may_wait(self, digest: bytes) -> bool:
+        """Whether other validators check this signature for us (CONSENSUS.md 4.9)."""
+
+    def bad_signature(self, tx: DecodedTransaction) -> None:
+        """The signature does not hold; a validator may have said that it does."""
 
 
 class Arrivals:
     """The way into the pool of one node; lives in its event loop."""
 
-    def __init__(self, ledger: Ledger, threads: VerifyPool, hand_in: HandIn, count: Callable[[str], str]) -> None:
+    def __init__(self, ledger: Ledger, threads: VerifyPool, door: Door, count: Callable[[str], str]) -> None:
         """`count(reason)` notes a refusal and returns it."""
         self._ledger = ledger
         self._threads = threads
-        self._hand_in = hand_in
+        self._hand_in = door.hand_in
+        self._may_wait = door.may_wait
+        self._on_bad = door.bad_signature
         self._count = count
         self._waiting: list[_Waiting] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -135,7 +149,7 @@ class Arrivals:
 
     async def _admit_part(self, txs: list[DecodedTransaction], shared: bool) -> list[str]:
         verified, network = self._ledger.verified, self._ledger.network
-        unknown = [tx for tx in txs if tx.digest not in verified]
+        unknown = [tx for tx in txs if tx.digest not in verified and not (shared and self._may_wait(tx.digest))]
         bad: dict[bytes, str] = {}
         if unknown:
             try:
@@ -148,6 +162,7 @@ class Arrivals:
                         verified.add(tx.digest)
                     else:
                         bad[tx.digest] = "signature"
+                        self._on_bad(tx)
         reasons = iter(self._hand_in([tx for tx in txs if tx.digest not in bad], shared) if len(bad) < len(txs) else ())
         return [bad.get(tx.digest) or next(reasons) for tx in txs]
 

@@ -68,7 +68,8 @@ class NetworkSection(Section, frozen=True, kw_only=True):
 class NodeSection(Section, frozen=True, kw_only=True):
     """`[node]`: which validator this is. `key` is the file of the validator key, `data` the folder it writes to.
 
-    `transactions_max` is the most this node puts into a block as leader.
+    `transactions_max` is the most this node puts into a block as leader; with `verifiers = "assigned"` (the same at
+    every node of a chain) f + 1 of them check each transaction's signature for all (CONSENSUS.md 4.9).
     """
 
     chain: Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -78,6 +79,7 @@ class NodeSection(Section, frozen=True, kw_only=True):
     batch_ms: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=600_000)] = 4_000
     transactions_max: Annotated[int, msgspec.Meta(ge=1, le=5000)] = 500
+    verifiers: Literal["all", "assigned"] = "all"
 
 
 class TlsSection(Section, frozen=True, kw_only=True):

@@ -116,7 +116,7 @@ class Node:
         self._own: dict[int, tuple[bytes, int]] = {}
         self._time = _ProtocolTime(clock)
         self._failed: Exception | None = None
-        self.arrivals = Arrivals(self.ledger, self.pool_of_threads, self._hand_in, self._count)
+        self.arrivals = Arrivals(self.ledger, self.pool_of_threads, self, self._count)
         self.counters: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
         "Transactions in blocks since the start, by the contract's code; the codes are a fixed list."
@@ -214,9 +214,18 @@ class Node:
         """Transactions of the validator key that are not in a block yet."""
         return len(self._own)
 
-    def _hand_in(self, txs: Sequence[DecodedTransaction], shared: bool = False) -> list[str]:
-        reasons = self._step(lambda replica, now_ms: replica.submit_all(txs, now_ms, shared))
+    def hand_in(self, txs: Sequence[DecodedTransaction], shared: bool = False) -> list[str]:
+        """`arrivals.Door`: what is not known to be signed waits for attestations."""
+        reasons = self._step(lambda replica, now_ms: replica.submit_all(txs, now_ms, False, shared))
         return ["stopping"] * len(txs) if reasons is None else reasons
+
+    def may_wait(self, digest: bytes) -> bool:
+        """`arrivals.Door`."""
+        return self._replica is not None and not self._replica.must_check(digest)
+
+    def bad_signature(self, tx: DecodedTransaction) -> None:
+        """`arrivals.Door`."""
+        self._step(lambda replica, now_ms: replica.refuse_signature(tx, now_ms))
 
     def _retry_own(self) -> None:
         """Hand in again what is not final after OWN_RETRY_S; forget what is."""
@@ -230,7 +239,7 @@ class Node:
                 del self._own[nonce]
             elif now - handed_ms > OWN_RETRY_S * 1000:
                 self._own[nonce] = (tx, now)
-                self._hand_in([decode_transaction(tx)])
+                self.hand_in([decode_transaction(tx)])
 
     def _count(self, reason: str) -> str:
         self.counters[reason] = self.counters.get(reason, 0) + 1
@@ -325,6 +334,7 @@ class Node:
                 self._time,
                 batch_ms=node.batch_ms,
                 transactions_max=node.transactions_max,
+                assigned=node.verifiers == "assigned",
                 timeout_ms=node.timeout_ms,
             )
             replica = Replica(config, self.ledger)

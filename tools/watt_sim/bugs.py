@@ -7,6 +7,7 @@ _VIEWCHANGE = "watt_chain.pbft.viewchange"
 _REPLICA = "watt_chain.pbft.replica"
 _MESSAGES = "watt_chain.pbft.messages"
 _LEDGER = "watt_chain.ledger"
+_ATTEST = "watt_chain.pbft.attest"
 _LIGHT = "watt_chain.light"
 _BLOCK = "watt_chain.block"
 
@@ -369,6 +370,32 @@ _EXECUTION = (
             '"tx-signature"\n        known.add(tx.digest)',
             '"tx-signature"\n        known.add(tx.txid)',
         ),
+    ),
+    _bug(
+        "one-attestation-is-enough",
+        "4.9.2",
+        (_ATTEST, "Attestations.is_proven", "return all(", "return any("),
+    ),
+    _bug(
+        "unattested-is-believed-in-the-end",
+        "4.9.3",
+        (
+            "watt_chain.pbft.exchange",
+            "Exchange.check_overdue",
+            "is_signed(tx, self._desk.app.network, self._desk.config.verify)",
+            "True",
+        ),
+    ),
+    _bug(
+        "silence-is-waited-for-in-vain",
+        "4.9.3",
+        (_ATTEST, "Attestations.due_ms", "over_ms = first[1] + ATTEST_WAIT_MS", "return self._due_ms"),
+        (_ATTEST, "Attestations.overdue", "for digest, (_, since_ms)", "return []\n    for digest, (_, since_ms)"),
+    ),
+    _bug(
+        "the-innocent-are-convicted",
+        "4.9.4",
+        (_ATTEST, "Attestations.convict", "said.pop(tx.digest, None)", "next(iter(said.values()), None)"),
     ),
     _bug("transaction-of-another-chain", "3.2", (_LEDGER, "Ledger._admit", "tx.chain != self.chain", "False")),
     _bug(

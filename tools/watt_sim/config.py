@@ -31,6 +31,8 @@ REAL_PPM = 10_000
 """One seed in a hundred has P-256 signatures: the fake ones must not hide a fault of the real path."""
 AREA_PPM = 100_000
 """One in ten runs the real contract of an area."""
+ASSIGNED_PPM = 300_000
+"""Three in ten let f + 1 assigned validators check each signature."""
 USERS = 5
 
 
@@ -74,6 +76,8 @@ class Config:
     "Clock error of each validator at the start."
     drift_ppm: tuple[int, ...] = ()
     trim: bool = False
+    assigned: bool = False
+    "Whether f + 1 assigned validators check a signature for all (CONSENSUS.md 4.9)."
     schedule: tuple[Event, ...] = ()
 
     @property
@@ -106,6 +110,11 @@ def draw(seed: int, n: int) -> Config:
         if chance.chance(250_000):
             names = (chance.choice(STRATEGIES[-2:]),)
         bad.append((index, names))
+    # Drawn apart, so that the rest of a seed is what it was before this existed.
+    assigned = Drbg("assigned", seed, n)
+    with_assigned = assigned.chance(ASSIGNED_PPM)
+    if with_assigned:
+        bad = [(index, (*names, "vouch") if assigned.chance(500_000) else names) for index, names in bad]
     bad_set = [index for index, _ in bad]
     honest = [index for index in range(n) if index not in bad_set]
     dead = chance.some(honest, chance.below(len(honest) - quorum + 1)) if len(honest) > quorum else []
@@ -134,6 +143,7 @@ def draw(seed: int, n: int) -> Config:
         skew_ms=tuple(chance.between(0, 2000) for _ in range(n)),
         drift_ppm=tuple(chance.between(-500, 500) for _ in range(n)),
         trim=chance.chance(500_000),
+        assigned=with_assigned,
     )
     return _with_schedule(config, chance, quiet)
 

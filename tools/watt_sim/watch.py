@@ -6,6 +6,8 @@ durable; I10 evidence names only guilty validators; I11 a light client accepts w
 I13 (progress) and I16 (determinism) are looked at by `run`.
 """
 
+from hashlib import sha256
+
 from msgspec import msgpack
 from watt_chain import codec
 from watt_chain.block import Header, decode_certified
@@ -246,6 +248,8 @@ class Watch:
             "frames of the next height": (max(map(len, replica._future.values()), default=0), 16),
             "evidence": (len(replica.evidence), 64),
             "reasons": (len(replica._desk.counters), COUNTERS_MAX),
+            "unattested transactions": (replica._exchange.attest.sizes()[0], 4096),
+            "attestations of one": (replica._exchange.attest.sizes()[1], 8192),
             "waiting transactions": (len(replica.pool), 20_000),
         }
         for name, (size, limit) in sizes.items():
@@ -254,7 +258,12 @@ class Watch:
 
 
 def proves(item: Evidence, network: bytes, publics: tuple[bytes, ...], verify: VerifyCall) -> bool:
-    """Whether two frames show that one validator signed two blocks at one place; from the bytes alone."""
+    """Whether two frames show that one validator signed two blocks at one place; from the bytes alone.
+
+    Of kind "attest": whether it attested the signature of this transaction, and that does not hold.
+    """
+    if item.kind == "attest":
+        return _attested_falsely(item, network, publics, verify)
     seen: list[bytes] = []
     for data in (item.first, item.second):
         frame = codec.decode(data, Frame)
@@ -269,3 +278,15 @@ def proves(item: Evidence, network: bytes, publics: tuple[bytes, ...], verify: V
             return False
         seen.append(hash_)
     return seen[0] != seen[1]
+
+
+def _attested_falsely(item: Evidence, network: bytes, publics: tuple[bytes, ...], verify: VerifyCall) -> bool:
+    frame = codec.decode(item.first, Frame)
+    name, _, sender, _, digests = msgpack.decode(frame.body)
+    payload, signer, signature = msgpack.decode(item.second)
+    return (
+        (name, sender) == ("attest", item.sender)
+        and sha256(b"\x00" + item.second).digest() in digests
+        and verify(publics[sender], signing(b"frame", network, frame.body), frame.signature)
+        and not verify(signer, signing(b"tx", network, payload), signature)
+    )

@@ -145,6 +145,7 @@ class World:
             key=self.keys[station.index],
             protocol_time=lambda clock_ms: START_S + clock_ms // 1000,
             verify=self.verify,
+            assigned=self.config.assigned,
             **self.config.settings,
         )
         station.ledger, station.replica = ledger, Replica(config, ledger)

@@ -14,6 +14,8 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     chain.add_argument("--nodes", type=_counts, default=[4], metavar="N,N", help="stations, such as 4,7,10 (default 4)")
     chain.add_argument("--seconds", type=float, default=15.0, help="length of each of the two phases (default 15)")
     chain.add_argument("--block", type=int, default=500, help="most transactions of a block (default 500)")
+    ways = ("all", "assigned", "all,assigned")
+    chain.add_argument("--verifiers", choices=ways, default="all", help="who checks a signature: all, or f + 1 for all")
     chain.add_argument("--dir", type=Path, help="where the stations live (default: a temporary folder)")
     chain.add_argument("--inside", type=int, metavar="COUNT", help="cores only, COUNT transactions in this process")
     chain.add_argument("--json", action="store_true")
@@ -27,7 +29,11 @@ def _run(chosen: argparse.Namespace) -> int:
         return bench.main(chosen.nodes[0], chosen.inside, chosen.block, as_json=chosen.json)
     from watt_tools import bench_chain
 
-    plans = [bench_chain.Plan(nodes, chosen.seconds, chosen.block) for nodes in chosen.nodes]
+    plans = [
+        bench_chain.Plan(nodes, chosen.seconds, chosen.block, verifiers)
+        for nodes in chosen.nodes
+        for verifiers in chosen.verifiers.split(",")
+    ]
     return bench_chain.main(plans, chosen.dir, as_json=chosen.json)
 
 

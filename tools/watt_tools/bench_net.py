@@ -53,7 +53,7 @@ class BenchNet:
         self.nodes = nodes
         self.keys = [make_key(f"node {index}") for index in range(nodes)]
         self.users = [make_key(f"user {number}") for number in range(USERS)]
-        self._settings = {"transactions_max": block}
+        self._settings = {"transactions_max": block, "verifiers": verifiers}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.authority = Authority(folder / "tls", "bench")

@@ -161,6 +161,14 @@ class Agreement:
         else:
             self._complete()
 
+    def refill(self) -> None:
+        """Transactions arrived: the proposal may have waited for them."""
+        proposal = self.round.proposal
+        if proposal is not None and proposal.waiting:
+            self._exchange.fill(proposal)
+            if not proposal.waiting:
+                self._complete()
+
     def handle_bodies(self, message: Bodies) -> None:
         """Transactions we asked for."""
         round_ = self.round
@@ -413,6 +421,7 @@ class Agreement:
         """The height is over."""
         self._desk.commit(certified, applied)
         self._exchange.pool.settle(applied.transactions)
+        self._exchange.attest.settle(applied.transactions)
         self._catch_up.advanced(eager=False)
         self._begin_height()
 
@@ -473,7 +482,10 @@ class Agreement:
         round_ = self.round
         proposal = round_.proposal
         if proposal is not None and proposal.waiting:
-            self._exchange.fetch(round_.height, proposal.hash, tuple(proposal.waiting), peers)
+            # What waits for attestations is here: it is proven or checked within their bound.
+            missing = tuple(digest for digest in proposal.waiting if not self._exchange.attest.waits(digest))
+            if missing:
+                self._exchange.fetch(round_.height, proposal.hash, missing, peers)
         elif proposal is None and round_.required is not None and self._may_propose():
             hash_ = blocks.block_hash(self._app.network, round_.required.header)
             if hash_ not in round_.proposals:

@@ -59,6 +59,8 @@ class ReplicaConfig:
     "Where the doubling ends: after an outage nobody waits longer than this for a working leader."
     resend_ms: int = 500
     status_ms: int = 2000
+    assigned: bool = False
+    "Whether f + 1 assigned validators check a transaction for all (CONSENSUS.md 4.9), or everybody checks all."
     time_bound_ms: int = 5000
     "How far a new block's time may be from our clock, in machine time either way."
 

@@ -12,7 +12,7 @@ from watt_chain.election import Schedule
 from watt_chain.genesis import faults_tolerated, quorum
 from watt_chain.ledger import AppliedBlock, Head, Waiting
 from watt_chain.pbft.config import ReplicaConfig
-from watt_chain.pbft.messages import Frame, Message, signed_bytes
+from watt_chain.pbft.messages import ATTEST, Frame, Message, signed_bytes
 from watt_chain.pbft.outputs import EVIDENCE_MAX, Evidence, Output, Record, Rejected
 from watt_chain.transaction import VerifiedTransactions
 
@@ -99,8 +99,8 @@ class Desk:
         self._rejected.append(Rejected(reason, sender))
 
     def accuse(self, kind: str, sender: int, height: int, view: int, first: bytes, second: bytes) -> None:
-        """Keep a proof of equivocation, one per sender, kind, height and view."""
-        self.reject("equivocation", sender)
+        """Keep a proof of what no honest validator signs, one per sender, kind, height and view."""
+        self.reject("false-attestation" if kind == ATTEST else "equivocation", sender)
         known = any((e.kind, e.sender, e.height, e.view) == (kind, sender, height, view) for e in self.evidence)
         if not known and len(self.evidence) < EVIDENCE_MAX:
             self.evidence.append(Evidence(kind, sender, height, view, first, second))

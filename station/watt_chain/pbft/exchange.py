@@ -3,6 +3,7 @@
 from watt_wire import merkle
 
 from watt_chain.codec import DecodeError
+from watt_chain.pbft.attest import Attestations
 from watt_chain.pbft.config import (
     GOSSIP_DELAY_MS,
     GOSSIP_REPEAT_COUNT,
@@ -11,7 +12,7 @@ from watt_chain.pbft.config import (
     POOL_AGE_MAX_MS,
 )
 from watt_chain.pbft.desk import Desk, Throttle
-from watt_chain.pbft.messages import GOSSIP_BYTES_MAX, GOSSIP_TRANSACTIONS_MAX, Bodies, Fetch, Gossip
+from watt_chain.pbft.messages import GOSSIP_BYTES_MAX, GOSSIP_TRANSACTIONS_MAX, Attest, Bodies, Fetch, Gossip
 from watt_chain.pbft.round import Proposal, Round
 from watt_chain.pool import Pool
 from watt_chain.transaction import DecodedTransaction, decode_transaction, is_signed
@@ -23,6 +24,7 @@ class Exchange:
     def __init__(self, desk: Desk, pool: Pool) -> None:
         self._desk = desk
         self.pool = pool
+        self.attest = Attestations(desk)
         self._fresh: list[bytes] = []
         "Handed to us only, not yet sent to the peers."
         self._throttle = Throttle(HELP_INTERVAL_MS)
@@ -47,18 +49,42 @@ class Exchange:
         reason = self.pool.refusal(tx, next_nonce)
         if reason:
             return self.pool.refuse(reason)
-        if verified:
-            known.add(tx.digest)
-        elif tx.digest not in known:
-            if not is_signed(tx, desk.app.network, desk.config.verify):
-                return "tx-signature"
-            known.add(tx.digest)
+        if not verified and tx.digest not in known:
+            if self.attest.waits(tx.digest):
+                return self.pool.refuse("duplicate")
+            if not self._may_believe(tx, shared):
+                if not is_signed(tx, desk.app.network, desk.config.verify):
+                    self.attest.convict(tx)
+                    return "tx-signature"
+            elif not self.attest.is_proven(tx.digest):
+                self.attest.wait(tx)
+                return ""
+        known.add(tx.digest)
+        self.attest.say(tx.digest)
         if not shared:
             self._fresh.append(tx.raw)
             if self.due_ms is None:
                 self.due_ms = desk.now_ms + GOSSIP_DELAY_MS
         self.pool.insert(tx, desk.now_ms, next_nonce)
         return ""
+
+    def _may_believe(self, tx: DecodedTransaction, shared: bool) -> bool:
+        """Whether others check this signature for us; never that of one we alone were given, and would pass on."""
+        return shared and not self.attest.must_check(tx.digest) and self.attest.has_room(tx)
+
+    def receive_attest(self, message: Attest, frame: bytes) -> None:
+        """What others have checked: whatever waited for that may be proposed and voted for."""
+        for tx in self.attest.hear(message, frame):
+            self.take_decoded(tx, verified=True, shared=True)
+
+    def check_overdue(self) -> None:
+        """Check what nobody attested in time."""
+        for tx in self.attest.overdue():
+            if is_signed(tx, self._desk.app.network, self._desk.config.verify):
+                self.take_decoded(tx, verified=True, shared=True)
+            else:
+                self.attest.convict(tx)
+                self.pool.refuse("signature")
 
     def flush(self) -> None:
         """Send the fresh transactions to everybody, in frames of bounded size."""

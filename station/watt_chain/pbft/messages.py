@@ -20,6 +20,8 @@ FRAME_SIZE_MAX = codec.MESSAGE_SIZE_MAX
 GOSSIP_TRANSACTIONS_MAX = 512
 """Transactions of one gossip frame: about one block; more are sent in the next frame."""
 GOSSIP_BYTES_MAX = 1024 * 1024
+ATTEST_DIGESTS_MAX = 512
+"""Digests of one attestation: a block's worth, 17 kB."""
 SYNC_BLOCKS_MAX = 64
 """Blocks of one answer to a laggard: the receiver applies them in one step and must stay responsive."""
 SYNC_BYTES_MAX = 1536 * 1024
@@ -130,6 +132,18 @@ class Gossip(Structure, frozen=True, tag=GOSSIP):
     transactions: Annotated[list[bytes], Meta(max_length=GOSSIP_TRANSACTIONS_MAX)]
 
 
+ATTEST = "attest"
+
+
+class Attest(Structure, frozen=True, tag=ATTEST):
+    """I have checked the signatures of the transactions with these digests, and each holds (CONSENSUS.md 4.9)."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    digests: Annotated[list[Hash32], Meta(min_length=1, max_length=ATTEST_DIGESTS_MAX)]
+
+
 class Status(Structure, frozen=True, tag="status"):
     """My last final height, and the view I am in for the next."""
 
@@ -157,7 +171,18 @@ class SyncBlocks(Structure, frozen=True, tag="sync-blocks"):
 
 
 Message = (
-    PrePrepare | Prepare | Commit | ViewChange | NewView | Fetch | Bodies | Gossip | Status | SyncRequest | SyncBlocks
+    PrePrepare
+    | Prepare
+    | Commit
+    | ViewChange
+    | NewView
+    | Fetch
+    | Bodies
+    | Gossip
+    | Attest
+    | Status
+    | SyncRequest
+    | SyncBlocks
 )
 
 

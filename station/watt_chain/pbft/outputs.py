@@ -21,10 +21,13 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Two frames signed by one validator of which an honest one signs at most one."""
+    """Two frames signed by one validator of which an honest one signs at most one.
+
+    Of kind "attest": an attestation, and a transaction among those that it names with a signature that does not hold.
+    """
 
     kind: str
-    "pre-prepare, prepare or commit."
+    "pre-prepare, prepare, commit or attest."
     sender: int
     height: int
     view: int

@@ -20,6 +20,7 @@ from watt_chain.pbft.config import FUTURE_FRAMES_MAX, ReplicaConfig
 from watt_chain.pbft.desk import Application, Desk
 from watt_chain.pbft.exchange import Exchange
 from watt_chain.pbft.messages import (
+    Attest,
     Bodies,
     Commit,
     Fetch,
@@ -84,17 +85,29 @@ class Replica:
         self._begin(now_ms)
         reason = self._exchange.take(tx, verified, shared)
         if not reason:
-            self._agreement.propose()
+            self._go_on()
         self._end()
         return reason
 
-    def submit_all(self, txs: Sequence[DecodedTransaction], now_ms: int, shared: bool = False) -> list[str]:
-        """As `submit`, for verified transactions taken apart by the caller: one answer each, one step for all."""
+    def submit_all(
+        self, txs: Sequence[DecodedTransaction], now_ms: int, verified: bool = True, shared: bool = False
+    ) -> list[str]:
+        """As `submit`, for transactions taken apart by the caller: one answer each, one step for all."""
         self._begin(now_ms)
-        reasons = [self._exchange.take_decoded(tx, True, shared) for tx in txs]
-        self._agreement.propose()
+        reasons = [self._exchange.take_decoded(tx, verified, shared) for tx in txs]
+        self._go_on()
         self._end()
         return reasons
+
+    def must_check(self, digest: bytes) -> bool:
+        """Whether the signature of a transaction that everybody hears is ours to check (CONSENSUS.md 4.9)."""
+        return self._exchange.attest.must_check(digest)
+
+    def refuse_signature(self, tx: DecodedTransaction, now_ms: int) -> None:
+        """The caller found a signature that does not hold: whoever attested it is convicted."""
+        self._begin(now_ms)
+        self._exchange.attest.convict(tx)
+        self._end()
 
     def receive(self, sender: int, frame: bytes, now_ms: int) -> None:
         """A frame from the peer that the connection proved to be validator `sender`."""
@@ -107,6 +120,11 @@ class Replica:
         self._begin(now_ms)
         if self._exchange.due_ms is not None and now_ms >= self._exchange.due_ms:
             self._exchange.flush()
+        due_ms = self._exchange.attest.due_ms()
+        if due_ms is not None and now_ms >= due_ms:
+            self._exchange.attest.speak()
+            self._exchange.check_overdue()
+            self._agreement.refill()
         self._catch_up.expire()
         if self._resend_ms is not None and now_ms >= self._resend_ms:
             self._resend_ms = None
@@ -125,6 +143,7 @@ class Replica:
         """When `expire` has something to do, if nothing else happens before."""
         candidates = (
             self._exchange.due_ms,
+            self._exchange.attest.due_ms(),
             self._catch_up.due_ms,
             self._resend_ms,
             self._status_ms,
@@ -167,6 +186,11 @@ class Replica:
         }
 
     # Inside -----------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Transactions arrived: they may complete a proposal, or make one."""
+        self._agreement.refill()
+        self._agreement.propose()
 
     def _begin(self, now_ms: int) -> None:
         self._desk.now_ms = now_ms
@@ -244,7 +268,10 @@ class Replica:
                 agreement.handle_bodies(message)
             case Gossip():
                 self._exchange.receive_gossip(message)
-                agreement.propose()
+                self._go_on()
+            case Attest():
+                self._exchange.receive_attest(message, data)
+                self._go_on()
             case Status():
                 self._catch_up.note(message.sender, message.height)
             case SyncRequest():
