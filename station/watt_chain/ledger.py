@@ -291,9 +291,12 @@ class Ledger:
         """Who leads the views of the height after the head; from the final state alone (CONSENSUS.md 6.1)."""
         height = self.head.height + 1
         if self._schedule is None or self._schedule.height != height:
-            context = self._context(self.head.time_s, 0, 0)
-            self._schedule = Schedule(height, self.contract.order(self.state, context))
+            self._schedule = Schedule(height, self.contract.order(self.state, self.next_context()))
         return self._schedule
+
+    def next_context(self) -> BlockContext:
+        """Of the height after the head, before anybody has proposed: network, chain, height and validators."""
+        return self._context(self.head.time_s, 0, 0)
 
     # Questions --------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from watt_chain.contract.kinds import INBOX_MESSAGES_MAX
 from watt_chain.crypto import PrivateKey
 from watt_chain.genesis import Genesis, Validator, faults_tolerated, open_genesis, quorum
 from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
-from watt_chain.pbft import Output, Replica, ReplicaConfig
+from watt_chain.pbft import Evidence, Output, Replica, ReplicaConfig
 from watt_chain.pbft.messages import GOSSIP, kind_of
 from watt_chain.transaction import (
     DecodedTransaction,
@@ -40,6 +40,7 @@ from watt_node.config import (
     PeerSection,
     TlsSection,
 )
+from watt_node.elector import Elector
 from watt_node.keys import read_secret
 from watt_node.log import Log
 from watt_node.names import chain_name, node_name
@@ -120,6 +121,7 @@ class Node:
         self.counters: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
         "Transactions in blocks since the start, by the contract's code; the codes are a fixed list."
+        self.elector = Elector(self.ledger, self.key, self.evidence, self.submit_own, self.log.bind("elector"))
         hello = Hello(PROTOCOL, "serve", self.network, self.chain, self.name)
         self.peers = Peers(self, hello, self.index, settings.listen, list(settings.peers), settings.tls, self.log)
 
@@ -150,9 +152,11 @@ class Node:
         await self.peers.start()
         self.log.info("listening", port=self.peers.port, height=self.ledger.head.height)
         self._expire()
+        self.elector.start()
 
     async def stop(self) -> None:
         """Close connections and files; nothing is lost that was answered."""
+        await self.elector.stop()
         await self.peers.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -209,6 +213,10 @@ class Node:
         if reason not in ("", "duplicate"):
             self._own.pop(nonce, None)
         return reason
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Proofs of equivocation that the replica has seen since the start."""
+        return () if self._replica is None else self._replica.evidence
 
     def own_pending(self) -> int:
         """Transactions of the validator key that are not in a block yet."""
@@ -313,6 +321,7 @@ class Node:
             "connections_refused": dict(sorted(self.peers.refused.items())),
             "frames_dropped": self.peers.dropped(),
             "own_pending": len(self._own),
+            "election": self.elector.status(),
             "replica": replica,
         }
 
@@ -394,6 +403,7 @@ class Node:
             self.outcomes[code] = self.outcomes.get(code, 0) + 1
         refused = sum(1 for receipt in applied.receipts if receipt.code)
         self.log.debug("block", height=header.height, txs=header.tx_count, refused=refused, proposer=header.proposer)
+        self.elector.advanced()
         for hook in self._commit_hooks:
             hook(certified, applied)
 

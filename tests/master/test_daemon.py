@@ -58,15 +58,16 @@ def test_given_a_master_and_a_station_when_a_user_is_registered_then_the_block_i
         master = Master(config_of(net), Log("master", "debug", net.log))
         await master.start()
         try:
-            await until(lambda: master.view.anchor_height(1) >= 1, what="anchored")
+            await until(lambda: bool(list(master.archive.transactions(1, ("Enrol",)))), what="registered")
+            await until(lambda: master.view.anchor_height(1) == station.height(), what="anchored")
             status: Any = master.status()
             assert status["offices"]["registrar"]["left"] == 0
             assert status["areas"]["1"]["halted"] == ""
             await until(lambda: master.archive.height(0) >= 1)
-            assert master.archive.height(1) == station.height() == 1
+            await until(lambda: master.archive.height(1) == station.height())
             assert [row.kind for row in master.archive.transactions(1, ("Enrol",))] == ["Enrol"]
             assert master.anchors_refused == {}
-            assert [row.kind for row in master.archive.transactions(0, ("Anchor",))] == ["Anchor"]
+            await until(lambda: len(list(master.archive.transactions(0, ("Anchor",)))) == station.height())
         finally:
             await master.stop()
         assert not net.failures, net.failures
@@ -82,11 +83,12 @@ def test_given_a_master_and_a_station_when_a_user_is_registered_then_the_block_i
         await again.start()
         try:
             assert again.archive.height(0) == again.node.height() >= 1
-            assert again.view.ledger(1).head.height == 1
+            height = station.height()
+            assert again.view.ledger(1).head.height == height
             await asyncio.sleep(0)
             assert again.offices.registrar.left in (0, 1)
             await until(lambda: again.offices.registrar.left == 0)
-            assert station.height() == 1  # nothing was registered twice
+            assert station.height() == height  # nothing was registered twice
         finally:
             await again.stop()
             await net.close()
@@ -109,9 +111,10 @@ def test_given_four_masters_and_four_stations_when_one_of_each_is_gone_then_ever
             for master in masters:
                 await master.start()
             await until(lambda: all(one.view.anchor_height(1) >= 1 for one in masters), 40, "anchored")
+            height = min(one.view.anchor_height(1) for one in masters)
             anchors = list(masters[0].archive.transactions(0, ("Anchor",)))
-            assert [row.code for row in anchors] == [""]
-            assert [one.view.ledger(1).head.height for one in masters] == [1, 1, 1]
+            assert [row.code for row in anchors[:height]] == [""] * height
+            assert all(one.view.ledger(1).head.height >= height for one in masters)
             assert all(not one.status()["areas"]["1"]["halted"] for one in masters)
         finally:
             for master in masters:

@@ -1,4 +1,4 @@
-"""Runs coroutine tests in an event loop of their own, and makes `node_bench.py` importable in whatever import mode."""
+"""Runs coroutine tests in an event loop of their own, and makes helper modules importable in whatever import mode."""
 
 import asyncio
 import inspect
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
+for folder in ("contract", "node"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -176,7 +176,7 @@ async def test_given_an_area_when_a_household_transacts_then_proven_receipts_ans
     regulator = key("regulator")
     enrol = Enrol(ANN.public, 2, [EnrolPlug(key("plug").public, "plain", 2300)], False, 4000, "h25", False)
     assert await stations[0].node.submit(make_transaction(regulator, network.network, "Enrol", 1, 1, enrol)) == ""
-    await until(lambda: all(station.node.height() == 1 for station in stations))
+    await until(lambda: all(station.node.ledger.next_nonce(regulator.public) == 2 for station in stations))
 
     withdraw = make_transaction(ANN, network.network, "Withdraw", 1, 1, Withdraw(5))
     area.publish("tx/home", withdraw)
@@ -236,24 +236,30 @@ async def test_given_a_station_process_when_killed_and_restarted_then_it_catches
         plug = EnrolPlug(key(f"plug{nonce}").public, "plain", 2300)
         enrol = Enrol(key(f"user{nonce}").public, 2, [plug], False, 4000, "h25", False)
         assert await node.submit(make_transaction(regulator, network.network, "Enrol", 1, nonce, enrol)) == ""
-        await until(lambda: node.height() == nonce)
+        await until(lambda: node.ledger.next_nonce(regulator.public) == nonce + 1)
 
     await commit(1)
-    await until(lambda: status(area, 3).get("height") == 1, what="the process has the block")
+    await until(lambda: reached(status(area, 3), node.height()), what="the process has the block")
     child.send_signal(signal.SIGKILL)
     child.wait()
     await commit(2)
     await commit(3)
     child = area.start_process(config)
-    await until(lambda: status(area, 3).get("height") == 3, what="caught up")
+    await until(lambda: reached(status(area, 3), node.height()), what="caught up")
     assert len(status(area, 3)["peers"]) == 3  # type: ignore[arg-type]
     child.send_signal(signal.SIGTERM)
     _, stderr = await asyncio.to_thread(child.communicate)
     assert child.returncode == 0, stderr
     stored = list(read_blocks(tmp_path / "area1-node3.data" / "blocks.log"))
-    assert len(stored) == 3
+    assert len(stored) >= node.height()
     await area.close()
     assert not network.failures
+
+
+def reached(shown: dict[str, object], height: int) -> bool:
+    found = shown.get("height", 0)
+    assert isinstance(found, int)
+    return found >= height
 
 
 def run_once(config: Path) -> tuple[int, list[str]]:

@@ -13,6 +13,7 @@ from watt_chain.contract.kinds import Evidence
 from watt_chain.contract.objects import Account, Conviction, evidence_key
 from watt_chain.election import term_of
 from watt_chain.pbft.messages import Commit, Frame, Prepare, PrePrepare, is_genuine, open_any
+from watt_chain.state import StateReader
 
 PHASES: Final = {PrePrepare: "pre-prepare", Prepare: "prepare", Commit: "commit"}
 Supporting = PrePrepare | Prepare | Commit
@@ -37,6 +38,12 @@ def convict(session: Session, signer: Account, fields: Evidence) -> None:
         refuse_if(not genuine, "signature")
     session.put(where, Conviction(term, crypto.sha256(codec.encode(fields))))
     tickets.punish_equivocation(session, key.account)
+
+
+def is_known(state: StateReader, public: bytes, height: int, view: int, phase: str) -> bool:
+    """Whether the validator with this key is convicted for this place already, or nothing could convict it."""
+    key = signer_of(state, public)
+    return key is None or state.get(evidence_key(key.account, height, view, phase)) is not None
 
 
 def _open(session: Session, data: bytes) -> tuple[Frame, Supporting]:

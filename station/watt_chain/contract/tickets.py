@@ -134,11 +134,10 @@ class Duties:
 
 def duties(state: StateReader, context: BlockContext, public: bytes) -> Duties:
     """For the validator with this key, at the height of `context` (the one after the final `state`)."""
-    now, turned = _election(state, context)
     signer = signer_of(state, public)
-    validators = _validators(state, context)
-    if signer is None or signer.account not in validators:
-        return Duties()
+    if election_of(state) is None or signer is None or signer.account not in _validators(state, context):
+        return Duties()  # not of this chain, or a contract that elects nobody
+    now, turned = _election(state, context)
     me = signer.account
     candidate = dict(turned).get(me) or candidate_of(state, me)
     if election.place_of(context.height) >= election.ENTRY_BLOCKS:
@@ -161,8 +160,20 @@ def candidate_of(state: StateReader, validator: bytes) -> Candidate:
     return read(state, candidate_key(validator), Candidate) or NEW_CANDIDATE
 
 
+def election_of(state: StateReader) -> Election | None:
+    """The election as written; at the end of a term still that of the term that is over."""
+    return read(state, ELECTION_KEY, Election)
+
+
+def account_of(state: StateReader, public: bytes) -> bytes:
+    """The account that a validator's key signs for."""
+    signer = signer_of(state, public)
+    assert signer is not None, "every validator has an account"
+    return signer.account
+
+
 def _need(state: StateReader) -> Election:
-    found = read(state, ELECTION_KEY, Election)
+    found = election_of(state)
     assert found is not None, "genesis writes the election of term 0"
     return found
 
@@ -197,12 +208,7 @@ def _strength(state: StateReader, context: BlockContext, index: int) -> int:
 
 def _validators(state: StateReader, context: BlockContext) -> Sequence[bytes]:
     """Accounts of the validators of the height, by index: an account outlives its key."""
-    found: list[bytes] = []
-    for validator in context.validators:
-        signer = signer_of(state, validator.public)
-        assert signer is not None, "every validator has an account"
-        found.append(signer.account)
-    return found
+    return [account_of(state, validator.public) for validator in context.validators]
 
 
 def _is_validator(session: Session, account: bytes) -> bool:
