@@ -14,6 +14,7 @@ from typing import Any
 import ecdsa
 import msgspec
 
+from watt_tools.leaders import problems as wrong_leaders
 from watt_tools.structures import NAMES
 from watt_tools.verdict import main as main
 
@@ -91,6 +92,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         self.claims = list[tuple[str, tuple[bytes, bytes, bytes]]]()
         self.blocks, self.calls, self.state, self.parties = (dict[int, Any]() for _ in range(4))
         self.plugs, self.events, self.reports, self.sequence, self.raws = (dict[Any, Any]() for _ in range(5))
+        self.settled = dict[tuple[int, int], dict[int, int]]()  # chain, height of Points: strength by node
 
     def json(self, name: str) -> Any:
         self.where, value = name + ":", json.loads(self.files[name])
@@ -126,7 +128,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
             for seat, (role, public) in enumerate(zip(roles, self.genesis[2:5] + self.seats[chain], strict=True), -3):
                 self.enter(chain, role, public, max(0, seat), 0)
             codes, parts = self.parts(f"chain-{chain}.codes"), self.parts(f"chain-{chain}.blocks")
-            previous, time_s, seats = self.network, self.genesis[1], len(self.seats[chain])
+            previous, time_s = self.network, self.genesis[1]
             for height, (raw, raw_codes) in enumerate(zip(parts, map(decode, codes), strict=True), 1):
                 place = self.where = f"chain-{chain}.blocks: height {height}:"
                 (raw_header, raws), certificate = map(decode, decode(raw))
@@ -134,7 +136,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 header, calls = named("Header", listed), zip(raws, raw_codes, strict=True)
                 receipts = [encode([self.transaction(chain, header, data, code), code]) for data, code in calls]
                 self.where, view = place, header.view
-                made = [2, chain, height, previous, (height - 1) // 64, view, header.time_s, (height + view) % seats]
+                made = [2, chain, height, previous, (height - 1) // 64, view, header.time_s, header.proposer]
                 made += [merkle(raws), merkle(receipts), *listed[10:14], len(raws), self.lists[chain]]
                 for line in differences("", listed, made, NAMES["Header"]):
                     raise ValueError(line.strip() + f", by chain-{chain}.codes too" * (listed[9] != made[9]))
@@ -452,6 +454,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
             now = sum(weight * part // whole for weight, part, whole in parts if whole)
             was, self.strength[node] = self.strength.get(node, 0), (3 * self.strength.get(node, now) + now) // 4
             self.same(f"strength/{node}", [number, self.strength[node], was])
+        self.settled[self.chain, self.of("Points", number)[0].header.height] = dict(self.strength)
         power = [row.credit_after * (row.status == "performed") * self.strength[row.node] for row in rows.values()]
         for (user, row), points in zip(rows.items(), share(rules.points_per_event, power), strict=True):
             row.points = points
@@ -504,6 +507,8 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 self.main_chain()
                 for chain in list(self.seats)[1:]:
                     self.area(chain)
+                for chain in self.seats:
+                    self.problems += wrong_leaders(chain, self)
             if not self.problems:
                 self.statement()
         except Exception as error:  # ours (need), or whatever crafted bytes break: a problem, never a crash
