@@ -127,7 +127,7 @@ def test_a_library_is_imported_by_one_module_per_package(library: str) -> None:
 
 def test_the_verifier_is_short_and_shares_no_code() -> None:
     # verify.py decides, structures.py is its table of field names, verdict.py prints and decides nothing; leaders.py
-    # recomputes who had to lead, and has a budget of its own: no money follows from it.
+    # recomputes response strength and who had to lead, and has a budget of its own.
     deciding = ["tools/watt_tools/verify.py", "tools/watt_tools/structures.py"]
     lines = [line for path in deciding for line in (ROOT / path).read_text().splitlines() if line.strip()]
     assert len(lines) < VERIFIER_LINES_MAX, f"{len(lines)} lines that are not blank"

@@ -1,4 +1,4 @@
-"""Who had to lead: recomputes the elections of a chain from its blocks alone (CONSENSUS.md 4.8, 6).
+"""Response strength, and who had to lead: recomputes the elections of a chain (CONSENSUS.md 4.8, 6).
 
 A part of the independent verifier: written from the document, shares no code with the network. What a call did is
 taken from its receipt; that it could do it (puzzle, commitment, seats) is checked here again.
@@ -125,6 +125,22 @@ class Leaders:
         entrants = [[one, *values] for one, values in self.entrants.items()]
         demoted = [list(item) for item in self.demoted.items()]
         return [self.term, self.seed, [list(pair) for pair in self.eligible], entrants, self.struck, demoted]
+
+
+def respond(of: Any, number: int, pairs: list[Any], rows: dict[bytes, Any]) -> dict[int, tuple[int, int]]:
+    """CONTRACT.md 13: response strength of every node after an event, and before it; it becomes the audit's."""
+    found, opened = {}, of.events[number].opened
+    for node in range(len(of.seats[of.chain])):
+        ours = {user for user in of.homes if of.users[user].node == node}
+        sides = [pair.state != "DROPPED" for pair in pairs for user in (pair.seller, pair.buyer) if user in ours]
+        energy = [(row.delivered_wh, row.agreed_wh) for user, row in rows.items() if user in ours]
+        parts = [(600_000, sum(one for one, _ in energy), sum(one for _, one in energy))]
+        parts += [(200_000, len(ours & opened.keys()), len(ours)), (200_000, sum(sides), len(sides))]
+        now = sum(weight * part // whole for weight, part, whole in parts if whole)
+        found[node] = (3 * of.strength.get(node, now) + now) // 4, of.strength.get(node, 0)
+        of.strength[node] = found[node][0]
+    of.settled[of.chain, of.of("Points", number)[0].header.height] = dict(of.strength)
+    return found
 
 
 def problems(chain: int, of: Any) -> list[str]:

@@ -15,6 +15,7 @@ import ecdsa
 import msgspec
 
 from watt_tools.leaders import problems as wrong_leaders
+from watt_tools.leaders import respond
 from watt_tools.structures import NAMES
 from watt_tools.verdict import main as main
 
@@ -445,16 +446,8 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         for user, row in [item for item in rows.items() if item[1].status != "unverified"]:
             until_s = spec.settle_by_s + rules.rp_days * 86_400
             self.same(f"rp/{user.hex()}", [number, row.rp_u_per_wh, until_s, factor * row.agreed_wh])
-        for node in range(len(self.seats[self.chain])):
-            ours = {user for user in self.homes if self.users[user].node == node}
-            sides = [pair.state != "DROPPED" for pair in pairs for user in (pair.seller, pair.buyer) if user in ours]
-            energy = [(row.delivered_wh, row.agreed_wh) for user, row in rows.items() if user in ours]
-            parts = [(600_000, sum(one for one, _ in energy), sum(one for _, one in energy))]
-            parts += [(200_000, len(ours & event.opened.keys()), len(ours)), (200_000, sum(sides), len(sides))]
-            now = sum(weight * part // whole for weight, part, whole in parts if whole)
-            was, self.strength[node] = self.strength.get(node, 0), (3 * self.strength.get(node, now) + now) // 4
-            self.same(f"strength/{node}", [number, self.strength[node], was])
-        self.settled[self.chain, self.of("Points", number)[0].header.height] = dict(self.strength)
+        for node, strengths in respond(self, number, pairs, rows).items():
+            self.same(f"strength/{node}", [number, *strengths])
         power = [row.credit_after * (row.status == "performed") * self.strength[row.node] for row in rows.values()]
         for (user, row), points in zip(rows.items(), share(rules.points_per_event, power), strict=True):
             row.points = points
