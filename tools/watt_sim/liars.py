@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 
 Extra = list[tuple[int, bytes]]
 """Frames to send besides: (receiver, frame)."""
-HABITS = 6
-"""Forgeries of a prepared certificate that a forger may try."""
-STALE = 9
-"""The habit of reporting true locks too late."""
+HABITS, STALE = 6, 9
+"""Forgeries of a prepared certificate that a forger may try; the habit of reporting true locks too late."""
 HISTORY_MAX = 400
 """Old frames a liar keeps to play back."""
 
