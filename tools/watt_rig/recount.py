@@ -16,6 +16,7 @@ import ecdsa
 RECORD_SIZE = 75
 BODY_SIZE = 174
 FLAG_DISCONTINUITY = 0x0002
+QUALITY_GOOD = ord("S")
 DOMAIN = b"wattpact/1/checkpoint\x00"
 REASONS = (
     "", "periodic", "boot", "discontinuity", "clock-step", "calibration", "firmware", "command", "relay", "shut-down",
@@ -42,7 +43,8 @@ class Recount:
     import_mwh: int = 0
     time_s: int = 0
     first_s: int = 0
-    "Time of the first checkpoint: from there on the register must show what flowed."
+    first_mwh: int = 0
+    "Time and register of the first checkpoint whose time is good: from there on it must show what flowed."
     boots: int = 0
     discontinuities: int = 0
     "Records in which the plug says that energy is missing (WIRE.md W3.4)."
@@ -72,7 +74,8 @@ def recount(database: Path, public: bytes) -> Recount:
             found.broken_links += 1
         before = body
         counters.add(counter)
-        found.first_s = found.first_s or _number(body, 88, 4)
+        if not found.first_s and body[92] == QUALITY_GOOD:
+            found.first_s, found.first_mwh = _number(body, 88, 4), _number(body, 93, 8)
         boots.add(_number(body, 10, 4))
         reason = REASONS[body[173]] if body[173] < len(REASONS) else str(body[173])
         found.reasons[reason] = found.reasons.get(reason, 0) + 1

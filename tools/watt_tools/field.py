@@ -32,8 +32,8 @@ PLUGS = (
 )
 SPEED = 160
 "World seconds per second: a day in nine minutes."
-TIMER_SPEED = 12
-"Of the plugs' ticks: a minute of theirs is five seconds, in which a round trip on a loaded machine still fits."
+TIMER_SPEED = 16
+"Of the plugs' ticks: five seconds of theirs are a third of one, in which an answer on a loaded machine still fits."
 STEP_S = 0.05
 SAY_S = 10
 "Seconds between lines of progress where there is no terminal."
@@ -95,9 +95,9 @@ class FieldRun:
     async def _prepare(self) -> None:
         self._say(f"flashing {len(PLUGS)} virtual plugs with mpremote")
         await asyncio.gather(*(asyncio.to_thread(self._flash, part.name) for part in PLUGS))
-        for number, part in enumerate(PLUGS):
-            plug = await self.stages.take_in(part.name, over_the_air=number == 0)
-            self._say(f"  {part.name}: {plug.hex()} taken in over {'Bluetooth' if number == 0 else 'the cable'}")
+        for part in PLUGS:
+            plug = await self.stages.take_in(part.name)
+            self._say(f"  {part.name}: {plug.hex()} taken in over Bluetooth")
         await self._wait_for(self._all_have_stored, UP_S, "every plug's first batch")
 
     def _flash(self, name: str) -> None:

@@ -40,7 +40,7 @@ class PlugReport:
     unmeasured_wh: int
     explained_wh: int
     """What may be missing: energy that flowed between the last journal before a cut and the first look at the chip
-    after it, and as many of the longest resets as the plug has signed discontinuities."""
+    after it, as many of the longest resets as the plug has signed discontinuities, and what is not journaled at the end."""
     faults_found: list[str] = field(default_factory=list)
     recount: Recount = field(default_factory=Recount)
 
@@ -133,9 +133,12 @@ def _plug(bench: Bench, stages: Stages, name: str, made: dict[str, int]) -> Plug
     found = recount(bench.folder / "gateway" / "gateway.sqlite", stages.public(name))
     first_s = found.first_s
     true_uj = chip.load.energy_uj(plug.world_s) - chip.load.energy_uj(first_s)
+    shown_mwh = made["import_mwh"] - found.first_mwh
     gaps = [_gap_uj(chip.load, looks) for looks in chip.lives if looks[0] > first_s]
     resets = sorted((_gap_uj(chip.load, looks) for looks in chip.resets if looks[0] > first_s), reverse=True)
-    explained_uj = sum(gaps) + sum(resets[: found.discontinuities])
+    # What was measured after the last journal of the run is still in the plug's memory when it is asked.
+    tail = _gap_uj(chip.load, [stages.peace_s[name], plug.world_s])
+    explained_uj = sum(gaps) + sum(resets[: found.discontinuities]) + tail
     return PlugReport(
         name=name,
         made=made["made"],
@@ -148,9 +151,9 @@ def _plug(bench: Bench, stages: Stages, name: str, made: dict[str, int]) -> Plug
         torn_writes=plug.life.torn_writes,
         boots=plug.life.boots,
         starts_signed=found.boots,
-        register_wh=made["import_mwh"] // 1000,
+        register_wh=shown_mwh // 1000,
         true_wh=true_uj // UJ_PER_MWH // 1000,
-        unmeasured_wh=(true_uj // UJ_PER_MWH - made["import_mwh"]) // 1000,
+        unmeasured_wh=(true_uj // UJ_PER_MWH - shown_mwh) // 1000,
         explained_wh=explained_uj // UJ_PER_MWH // 1000,
         faults_found=_store_faults(found),
         recount=found,

@@ -23,6 +23,7 @@ ESPTOOL_TIMEOUT_S = 600
 "1.7 MiB at 460800 baud take a minute; erasing a slow 16 MiB chip another."
 BOOTLOADER_OFFSET = {"esp32": "0x1000", "esp32s2": "0x1000"}
 "Where MicroPython's combined image begins; 0 on every later chip."
+RECORDS = ("slots0", "slots1")
 RESERVE = 64 * 1024
 "Bytes of flash that must stay free for journal and batches."
 
@@ -123,18 +124,20 @@ def compare(wanted: Mapping[str, str], held: Mapping[str, str], whole: bool) -> 
     ours = tuple(slot + package + "/" for slot in ("", plug_tree.SLOT) for package in plug_tree.PACKAGES)
     ours += (plug_tree.BASE + "/",)
     remove = sorted(name for name in held if name.startswith(ours) and name not in wanted)
+    if send and any(name.startswith(plug_tree.SLOT) for name in wanted):
+        # What the cable puts into slot a is what runs: the record of an earlier life, and the other slot, go.
+        remove += sorted(name for name in held if name in RECORDS or name.startswith("b/"))
     return Difference(send, remove, len(wanted) - len(send))
 
 
 def config_files(folder: Path) -> dict[str, Path]:
-    """The files of a configuration folder, for the plug's root; FlashError when config.json is not one."""
+    """The files of a folder, for the plug's root (board.json, code.txt, ...); FlashError for a .json that is none."""
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
-    if "config.json" not in files:
-        raise FlashError(f"{folder}: config.json is missing (firmware/README.md shows one)")
-    try:
-        json.loads(files["config.json"].read_text())
-    except ValueError as error:
-        raise FlashError(f"{files['config.json']}: not JSON: {error}") from None
+    for name in [name for name in files if name.endswith(".json")]:
+        try:
+            json.loads(files[name].read_text())
+        except ValueError as error:
+            raise FlashError(f"{files[name]}: not JSON: {error}") from None
     return files
 
 

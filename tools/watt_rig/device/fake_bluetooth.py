@@ -39,6 +39,14 @@ class UUID:
     def __hash__(self):
         return hash(self.text)
 
+    def __iter__(self):
+        # bytes(UUID(...)) on the board gives the octets as they go over the air: the last one first.
+        digits = self.text.replace("-", "")
+        return iter([int(digits[at : at + 2], 16) for at in range(len(digits) - 2, -1, -2)])
+
+    def __len__(self):
+        return len(self.text.replace("-", "")) // 2
+
     def __repr__(self):
         return "UUID(%r)" % self.text
 

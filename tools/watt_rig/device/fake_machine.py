@@ -4,6 +4,7 @@ import io
 import time as real
 
 import fake_host
+import fake_time
 
 PWRON_RESET = 1
 HARD_RESET = 2
@@ -189,6 +190,7 @@ class WDT:
 
     def __init__(self, id=0, timeout=5000):
         fake_host.send("D %d" % timeout)
+        fake_time.follow_world()
 
     def feed(self):
         fake_host.fed()

@@ -1,5 +1,6 @@
 """A fake `time`: the calendar is the plug's clock in the bench's world; ticks and sleeps run at `timer_speed`."""
 
+import sys
 import time as real
 
 import fake_host
@@ -27,6 +28,34 @@ def gmtime(seconds=None):
 
 
 localtime = gmtime
+
+
+def follow_world():
+    """On a fast bench, let the plug's clock run with the world between two answers of its gateway.
+
+    The firmware counts timer seconds from the last answer; there are only `timer_speed` of them in a second of a bench
+    whose world runs at `speed`. Question, answer, signature and quality stay the firmware's own.
+    """
+    if fake_host.settings["speed"] == SPEED or "watt_plug.clock" not in sys.modules:
+        return
+    kind = sys.modules["watt_plug.clock"].Clock
+    if hasattr(kind, "bench_error_s"):
+        return
+    kind.bench_error_s = 0
+    work = kind.work
+
+    def followed_work(self, timer_s):
+        before = self._set_s
+        busy = work(self, timer_s)
+        if self._set_s != before:
+            self.bench_error_s = timer_s + self._offset_s - fake_host.world_s()
+        return busy
+
+    def followed_now_s(self, timer_s):
+        return timer_s if self._set_s < 0 else fake_host.world_s() + self.bench_error_s
+
+    kind.work = followed_work
+    kind.now_s = followed_now_s
 
 
 def ticks_ms():
