@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ GROUP_S = 0.02
 "How long a commit waits for company: one sync for a burst of batches."
 EVENTS_MAX = 4096
 "Events kept of one plug; a day of the bench makes a few hundred."
+QUALITY_OFFSET = 92
+"Of the time quality in a checkpoint (WIRE.md 4)."
 STATUS_MAX = 4096
 "Bytes of a status that are read."
 
@@ -56,6 +59,10 @@ class Collector:
         self.repeated = 0
         self.refused_events: dict[str, int] = {}
         self.times_told = 0
+        self.qualities: dict[bytes, int] = {}
+        "Time quality of the last stored checkpoint, as its ASCII number (WIRE.md W1.6)."
+        self.stored_at_s = time.monotonic()
+        "Machine time of the last commit."
         self._key = key
         self._now_s = now_s
         self._fresh: list[Batch] = []
@@ -134,8 +141,10 @@ class Collector:
         except StoreUnavailable:
             self.intake.not_stored()
             return
+        self.stored_at_s = time.monotonic()
         for batch in fresh:
             self.intake.stored(batch)
+            self.qualities[batch.plug] = batch.frame[QUALITY_OFFSET]
             self._acknowledge(batch.plug, batch.counter, batch.frame_hash)
 
     def _acknowledge(self, plug: bytes, counter: int, digest: bytes) -> None:

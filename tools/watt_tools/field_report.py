@@ -40,7 +40,7 @@ class PlugReport:
     unmeasured_wh: int
     explained_wh: int
     """What may be missing: energy that flowed between the last journal before a cut and the first look at the chip
-    after it, as many of the longest resets as the plug has signed discontinuities, and what is not journaled at the end."""
+    after it, as many of the longest resets as discontinuities were signed, and what is not journaled at the end."""
     faults_found: list[str] = field(default_factory=list)
     recount: Recount = field(default_factory=Recount)
 

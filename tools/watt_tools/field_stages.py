@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from watt_chain import crypto
@@ -15,6 +16,8 @@ from watt_tools.plug_link import Cable
 from watt_tools.plug_pair import NewPlug
 from watt_tools.rig_setup import Trust
 
+QUIET_S = 6
+"Longer than a plug's first repetition of a batch."
 MADE = """
 import sys, json, os
 from watt_boot.slots import Slots
@@ -79,13 +82,15 @@ class Stages:
         self._boots = {name: tips[crypto.id8(self.public(name))].counter for name in self._publics}
 
     def all_acknowledged(self) -> bool:
-        """Every plug has come up since `remember_boots`, and what it signed then is stored."""
-        assert self._bench.collector is not None
-        tips = self._bench.collector.store.tips()
-        return all(
-            tips[crypto.id8(self.public(name))].counter > counter and self._bench.plugs[name].life.healthy_now
-            for name, counter in self._boots.items()
-        )
+        """Every plug has come up since `remember_boots`, knows the time again, and nothing new has come for a while."""
+        collector = self._bench.collector
+        assert collector is not None
+        tips = collector.store.tips()
+        for name, counter in self._boots.items():
+            plug = crypto.id8(self.public(name))
+            if tips[plug].counter <= counter or collector.qualities.get(plug) != ord("S"):
+                return False
+        return time.monotonic() - collector.stored_at_s > QUIET_S
 
     def made(self, name: str) -> dict[str, int]:
         """What the plug's journal says, read over the cable."""
