@@ -10,7 +10,7 @@ import pytest
 from msgspec import msgpack
 from watt_chain.contract.rules import RULES_1
 from watt_market.engine import Market, Progress, Search
-from watt_tools import market_bench, market_run
+from watt_tools import market_bench, market_gain, market_run
 from watt_tools.market_homes import SLOTS, homes
 
 MADE = homes(60, 4)
@@ -83,3 +83,15 @@ def test_given_a_search_that_is_stopped_then_every_step_leaves_a_certified_answe
 def test_importing_the_market_loads_no_cluster() -> None:
     code = "import sys, watt_tools.market_run, watt_market.engine; print('distributed' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.timeout(240)
+def test_lying_about_the_price_never_pays_less_than_the_truth_and_pays_most_under_the_midpoint() -> None:
+    rows = {row["rule"]: row for row in market_gain.measure(1, 16)}
+    assert set(rows) == {"k-double", "uniform", "reduction"}
+    assert all(
+        row[side]["tried"] > 0 and row[side]["mean"] >= 0 for row in rows.values() for side in ("sellers", "buyers")
+    )
+    assert rows["k-double"]["sellers"]["mean"] > rows["uniform"]["sellers"]["mean"]
+    assert rows["k-double"]["value"] == 100
+    assert rows["reduction"]["value"] < rows["uniform"]["value"] <= 100
