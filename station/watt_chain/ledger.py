@@ -34,12 +34,17 @@ from watt_chain.codec import DecodeError
 from watt_chain.election import Schedule, term_of
 from watt_chain.genesis import Genesis, Validator, list_hash, network_of
 from watt_chain.light import ReceiptProof, StateProof
+from watt_chain.snapshot import FrozenState, Manifest, open_manifest
 from watt_chain.state import FinalState, State, StateReader
 from watt_chain.transaction import DecodedTransaction, VerifiedTransactions, Verify, decode_transaction, is_signed
 from watt_chain.tree import StateTree, root_of
 
 RECENT_BLOCKS_MAX = 4096
 """Blocks whose receipts can be proven from memory: over an hour at one block a second; 500 kB per 1,000."""
+RECENT_BYTES_MAX = 32 * 1024 * 1024
+"""Bytes of those blocks: a busy area (150 kB a block) keeps the last minutes, and memory stays flat."""
+FROZEN_MAX = 2
+"""Frozen states kept: the newest, and the one before, which somebody may be in the middle of fetching."""
 SPECULATIVE_MAX = 8
 """Executed blocks kept per height: one per view that got as far as a proposal."""
 REASON_LENGTH_MAX = 64
@@ -135,6 +140,7 @@ class _Recent:
     certificate_bytes: bytes
     receipt_bytes: tuple[bytes, ...]
     txids: tuple[bytes, ...]
+    size: int
 
 
 Waiting = Callable[[bytes], DecodedTransaction | None]
@@ -161,11 +167,13 @@ class Ledger:
         verified: VerifiedTransactions | None = None,
         verify: Verify = crypto.verify,
         archive: Callable[[int], bytes | None] | None = None,
+        freeze_every: int = 0,
     ) -> None:
         """Start at height 0.
 
         verified   signatures known to hold, shared with the shell's threads
         archive    gives CertifiedBlock bytes by height once they left memory; None: only recent ones are served
+        freeze_every  heights that are multiples of it leave a frozen state, the last FROZEN_MAX are kept; 0: none do
         """
         self.genesis = genesis
         self.chain = chain
@@ -177,6 +185,9 @@ class Ledger:
         self.waiting: Waiting = _nothing_waits
         self._verify = verify
         self._archive = archive
+        self._freeze_every = freeze_every
+        self.frozen: list[FrozenState] = []
+        "States that can be stored and sent to laggards, oldest first."
         self._tree = StateTree()
         self.state = FinalState(self._tree)
         state = State(self._tree, chain)
@@ -188,6 +199,7 @@ class Ledger:
         self._executed: dict[bytes, _Executed] = {}
         self._blocks: dict[int, bytes] = {}
         self._recent: dict[int, _Recent] = {}
+        self._recent_bytes = 0
         self._where: dict[bytes, tuple[int, int]] = {}
         "txid -> (height, index), for the heights in `_recent`."
 
@@ -279,6 +291,10 @@ class Ledger:
         self._executed.clear()
         self.head = Head(header.height, hash_, header, header.time_s)
         self._remember(header.height, certified, block.header, parts.certificate, executed)
+        if self._freeze_every and header.height % self._freeze_every == 0:
+            # Every validator freezes at the same heights, so that a laggard can be sent one state by several.
+            state = FrozenState(self._tree, block.header, parts.certificate)
+            self.frozen = [*self.frozen, state][-FROZEN_MAX:]
         messages = executed.state.messages()
         return AppliedBlock(header, executed.receipts, messages, hash_, executed.transactions)
 
@@ -297,6 +313,42 @@ class Ledger:
     def next_context(self) -> BlockContext:
         """Of the height after the head, before anybody has proposed: network, chain, height and validators."""
         return self._context(self.head.time_s, 0, 0)
+
+    def check_final(self, manifest: Manifest) -> Header:
+        """The header of a state that may be installed here: final, of this chain, above the head. Raises DecodeError.
+
+        CONSENSUS.md 4.6.5: the certificate is what is believed, whoever sent it.
+        """
+        header, certificate = open_manifest(manifest)
+        if header.version != HEADER_VERSION or header.chain != self.chain:
+            raise DecodeError("manifest-chain")
+        if header.height <= self.head.height:
+            raise DecodeError("manifest-old")
+        hash_ = block_hash(self.network, manifest.header)
+        reason = check_certificate(certificate, self.network, header, hash_, self.publics, self._verify)
+        if reason:
+            raise DecodeError(reason)
+        return header
+
+    def install(self, manifest: Manifest, tree: StateTree) -> FrozenState:
+        """Go on from a final state instead of from the blocks before it. Raises DecodeError, and nothing has changed.
+
+        `tree` is used up. What blocks below say (receipts, messages) is not known here afterwards.
+        """
+        header = self.check_final(manifest)
+        if len(tree) != manifest.size or tree.root() != header.state_root:
+            raise DecodeError("state-root")
+        self._tree.adopt(tree)
+        self._executed.clear()
+        self._blocks.clear()
+        self._recent.clear()
+        self._where.clear()
+        self._recent_bytes = 0
+        self._schedule = None
+        self.head = Head(header.height, block_hash(self.network, manifest.header), header, header.time_s)
+        self._recent[header.height] = _Recent(manifest.header, manifest.certificate, (), (), 0)
+        self.frozen = [FrozenState(self._tree, manifest.header, manifest.certificate)]
+        return self.frozen[0]
 
     # Questions --------------------------------------------------------------------------------------------
 
@@ -447,12 +499,17 @@ class Ledger:
         """Keep what proofs about this block need; forget the oldest block beyond the limit."""
         txids = tuple(tx.txid for tx in executed.transactions)
         self._blocks[height] = certified
-        self._recent[height] = _Recent(header_bytes, certificate_bytes, executed.receipt_bytes, txids)
+        self._recent[height] = _Recent(header_bytes, certificate_bytes, executed.receipt_bytes, txids, len(certified))
+        self._recent_bytes += len(certified)
         for index, txid in enumerate(txids):
             self._where[txid] = (height, index)
-        old = self._recent.pop(height - RECENT_BLOCKS_MAX, None)
-        if old is not None:
-            del self._blocks[height - RECENT_BLOCKS_MAX]
+        while len(self._recent) > RECENT_BLOCKS_MAX or (
+            self._recent_bytes > RECENT_BYTES_MAX and len(self._recent) > 1
+        ):
+            first = next(iter(self._recent))
+            old = self._recent.pop(first)
+            self._recent_bytes -= old.size
+            self._blocks.pop(first, None)
             for txid in old.txids:
                 self._where.pop(txid, None)
 

@@ -147,6 +147,13 @@ class Pool:
                         self.forget(entry.tx.txid)
         self._ready_known = False
 
+    def expire(self, next_nonce: NextNonce) -> None:
+        """Drop everything that can no longer run, after heights were passed whose blocks were not seen."""
+        for signer in list(self._by_signer):
+            due = next_nonce(signer)
+            for entry in [entry for nonce, entry in self._by_signer[signer].items() if nonce < due]:
+                self.forget(entry.tx.txid)
+
     def ready_since(self, next_nonce: NextNonce) -> int | None:
         """Arrival (ms) of the oldest transaction whose turn it is; None when there is none."""
         if not self._ready_known:

@@ -41,6 +41,35 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
     return level[0]
 
 
+def build_tree(entries: Iterable[tuple[bytes, bytes]]) -> "StateTree":
+    """The tree of these (key, value), the first in slot 0. Raises ValueError when a key has two slots or a bad size."""
+    tree = StateTree()
+    leaves = tree.levels[0]
+    for slot, (key, value) in enumerate(entries):
+        if key in tree.slots or not 0 < len(key) <= KEY_SIZE_MAX:
+            raise ValueError(f"slot {slot} has no good key")
+        tree.slots[key] = slot
+        tree.keys.append(key)
+        tree.values.append(value)
+        leaves.append(leaf_of(key, value))
+        for prefix in prefixes_of(key):
+            tree.groups.setdefault(prefix, []).append(slot)
+    tree.levels = pair_up(leaves)
+    return tree
+
+
+def pair_up(nodes: list[bytes]) -> list[list[bytes]]:
+    """All levels of the tree above (and with) `nodes`; the last has one node, or none for no nodes."""
+    levels = [nodes]
+    while len(nodes) > 1:
+        above = [_sha256(b"\x01" + nodes[at] + nodes[at + 1]).digest() for at in range(0, len(nodes) - 1, 2)]
+        if len(nodes) & 1:
+            above.append(nodes[-1])
+        levels.append(above)
+        nodes = above
+    return levels
+
+
 def prefixes_of(key: bytes) -> Iterable[bytes]:
     """Every prefix of `key` that ends with a slash; what `keys(prefix)` can be asked for cheaply."""
     at = key.find(b"/")
@@ -84,6 +113,11 @@ class StateTree:
                 path.append(level[sibling])
             index >>= 1
         return slot, path
+
+    def adopt(self, other: "StateTree") -> None:
+        """Become a copy of `other`, which is not used any more; readers of this tree see the new state."""
+        for name in StateTree.__slots__:
+            setattr(self, name, getattr(other, name))
 
     def merge(self, overlay: "Overlay") -> None:
         """Make the overlay's writes final. The overlay must rest on this tree as it is now."""

@@ -65,6 +65,8 @@ class Bench:
     settings: dict[str, int] = field(default_factory=dict)
     records: list[bytes] = field(default_factory=list)
     stored: list[bytes] = field(default_factory=list)
+    heard: int = 2
+    "How many others tell their height at the start."
 
     def __post_init__(self) -> None:
         self.sent: list[Message] = []
@@ -79,6 +81,9 @@ class Bench:
         self.replica = Replica(config, self.ledger)
         self.replica.restore(self.records, self.now_ms)
         self.take()
+        others = [index for index in range(4) if index != self.index]
+        for peer in others[: self.heard]:  # a validator asks where the others are before it signs anything
+            self.give(Status(1, peer, self.ledger.head.height, 0, False))
 
     def take(self) -> Output:
         output = self.replica.take_output()
@@ -510,7 +515,7 @@ def test_a_laggard_asks_one_who_is_ahead_and_applies_only_certified_blocks() -> 
         block = source.build(0, (number + 1) % 4, START_S + number, [tx(number + 1)])
         chain.append(certify(source, block, KEYS))
         source.apply(chain[-1])
-    bench.give(Status(1, 2, 3, 0))
+    bench.give(Status(1, 2, 3, 0, False))
     bench.wait(200)
     assert [message.height for message in bench.of(SyncRequest)] == [1]  # type: ignore[union-attr]
     bad = certify(source, source.build(0, 0, START_S + 9, [tx(4)]), KEYS)
@@ -575,8 +580,8 @@ def test_equivocation_is_kept_as_evidence_against_its_signer_and_bounded() -> No
     ("message", "signer", "reason"),
     [
         (Prepare(1, 2, 1, 0, bytes(32)), 3, "frame-signature"),
-        (Status(1, 2, 9, 0), 3, "frame-signature"),
-        (Status(0, 2, 9, 0), 2, "wrong-chain"),
+        (Status(1, 2, 9, 0, False), 3, "frame-signature"),
+        (Status(0, 2, 9, 0, False), 2, "wrong-chain"),
         (PrePrepare(1, 2, 1, 0, a_block().header, []), 2, "not-leader"),
         (PrePrepare(1, 1, 1, 0, b"x", []), 1, "header-form"),
         (PrePrepare(1, 1, 1, 0, a_block().header, []), 1, "tx-count"),
@@ -621,7 +626,7 @@ def test_every_changed_byte_of_every_kind_of_frame_is_refused() -> None:
         Fetch(1, 1, 1, hash_of(block), []),
         Bodies(1, 1, 1, hash_of(block), [tx()]),
         Gossip(1, 1, 0, [tx()]),
-        Status(1, 1, 0, 0),
+        Status(1, 1, 0, 0, True),
         SyncRequest(1, 1, 1),
         SyncBlocks(1, 1, 1, []),
     ]

@@ -288,7 +288,7 @@ _MEMORY = (
 
 _PROGRESS = (
     _bug("votes-not-repeated", "4.3.6", (_AGREEMENT, "Agreement.resend", "round_.resends += 1", "return")),
-    _bug("laggards-do-not-ask", "4.6.1", ("watt_chain.pbft.sync", "CatchUp.expire", "self.due_ms = None", "return")),
+    _bug("laggards-do-not-ask", "4.6.1", ("watt_chain.pbft.sync", "CatchUp.expire", "self._next_ms = None", "return")),
     _bug("no-patience-runs-out", "4.5.2", (_AGREEMENT, "Agreement.expire", "if due_ms is not None", "if False")),
     _bug(
         "bodies-not-fetched",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
+from msgspec.structs import replace as replace_fields
 from watt_chain import block as blocks
 from watt_chain import codec
 from watt_chain.block import Certificate, CertifiedBlock, Header, VoteSignature, decode_certified
@@ -227,7 +228,7 @@ class Forge(Liar):
         if isinstance(message, ViewChange):
             return [self.seal(ViewChange(*_place(message), self._certificate(message)))]
         if isinstance(message, Status):
-            return [self.seal(Status(*_place(message)[:2], message.height + self.chance.choice((0, 1, 1000)), 0))]
+            return [self.seal(replace_fields(message, height=message.height + self.chance.choice((0, 1, 1000))))]
         return [frame]
 
     def _certificate(self, message: ViewChange) -> Prepared | None:

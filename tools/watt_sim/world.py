@@ -146,7 +146,7 @@ class World:
             protocol_time=lambda clock_ms: START_S + clock_ms // 1000,
             verify=self.verify,
             assigned=self.config.assigned,
-            **self.config.settings,
+            **self.config.settings,  # type: ignore[arg-type]  # numbers by name
         )
         station.ledger, station.replica = ledger, Replica(config, ledger)
         station.trap = None

@@ -21,10 +21,12 @@ from watt_chain.pbft.messages import (
     ViewChange,
     open_frame,
 )
-from watt_chain.pbft.outputs import ProposalRecord, Record
-from watt_chain.pbft.round import Proposal, Round, encode_block, proposal_of
+from watt_chain.pbft.outputs import CLEAR, DOUBT, ProposalRecord, Record
+from watt_chain.pbft.round import Proposal, Round, encode_block, proposal_of, recall_block
+from watt_chain.pbft.silence import Silence
 from watt_chain.pbft.sync import CatchUp
 from watt_chain.pbft.viewchange import Place, check_prepared, judge_new_view, view_to_join
+from watt_chain.snapshot import FrozenState
 from watt_chain.tree import root_of
 
 
@@ -36,6 +38,7 @@ class Agreement:
         self._app = desk.app
         self._exchange = exchange
         self._catch_up = catch_up
+        self.silence = Silence(desk)
         self._records: dict[int, list[Record]] = {}
         "Records read at start, by height, until that height is over."
         self.round = Round(self._app.head.height + 1, desk.now_ms)
@@ -47,6 +50,8 @@ class Agreement:
     def deadline_ms(self) -> int | None:
         """When the patience with the current view ends; None while nothing is pending (CONSENSUS.md 4.5.1)."""
         round_ = self.round
+        if self.silence.reason():
+            return None
         if not round_.active:
             return round_.escalate_ms
         pending = self._exchange.pool.ready_since(self._app.next_nonce)
@@ -69,31 +74,6 @@ class Agreement:
     def resend_interval_ms(self) -> int:
         """Time to the next repetition; longer with each, up to a limit."""
         return self._desk.config.resend_ms << min(self.round.resends, RESEND_BACKOFF_MAX)
-
-    def phase(self) -> str:
-        """Where the height stands, in one word."""
-        round_ = self.round
-        if not round_.active:
-            return "view-change"
-        if round_.proposal is None:
-            return "idle" if self.deadline_ms() is None else "waiting-for-proposal"
-        if round_.proposal.waiting:
-            return "waiting-for-bodies"
-        if round_.proposal.checked is False:
-            return "refused-proposal"
-        return "commit" if round_.view in round_.signed_commits else "prepare"
-
-    def missing(self) -> list[int]:
-        """Whose votes the current phase lacks, by index."""
-        round_, phase = self.round, self.phase()
-        if phase == "view-change":
-            return [i for i in range(self._desk.n) if self._wanted_view(i) < round_.view]
-        if phase == "waiting-for-proposal":
-            return [self._leader(round_.view)]
-        if phase in ("prepare", "commit") and round_.proposal is not None:
-            book = round_.prepares if phase == "prepare" else round_.commits
-            return [i for i in range(self._desk.n) if book.seen(round_.view, i) is None]
-        return []
 
     # Normal case (CONSENSUS.md 4.3) -------------------------------------------------------------------------
 
@@ -206,7 +186,27 @@ class Agreement:
     def adopt(self, certified: bytes) -> None:
         """A final block from a peer. Raises DecodeError when it is not the next one or not final."""
         applied = self._app.apply(certified)
+        self.silence.recognise(certified, applied, self.round.signed_commits)
         self._finish(certified, applied)
+
+    def jump(self, state: FrozenState) -> None:
+        """The ledger went on from a final state: the blocks before it are not asked for any more."""
+        self._desk.installed(state)
+        self._exchange.pool.expire(self._app.next_nonce)
+        self._catch_up.advanced(eager=True)
+        self.silence.advanced(())
+        self._begin_height()
+
+    def speak(self) -> None:
+        """The silence is over: say for the height in flight what was held back (4.7.8)."""
+        round_ = self.round
+        round_.started_ms = self._desk.now_ms
+        if not round_.active:
+            self._say_view_change()
+            self._consider_views()
+        elif round_.proposal is not None and round_.proposal.checked and not round_.proposal.waiting:
+            self._support(round_.proposal, b"")
+        self.propose()
 
     # View change (CONSENSUS.md 4.4) -------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class Agreement:
 
     def expire(self) -> None:
         """Give up the current view when its time is over."""
-        due_ms = self.deadline_ms()
+        due_ms = self.deadline_ms()  # None for a silent validator
         if due_ms is not None and self._desk.now_ms >= due_ms:
             self._leave_view(self.round.view + 1)
 
@@ -251,6 +251,9 @@ class Agreement:
         """Say again what the height may still need from us: messages get lost (CONSENSUS.md 4.3.6)."""
         round_, desk = self.round, self._desk
         round_.resends += 1
+        if self.silence.reason():
+            self._fetch(desk.peers)
+            return
         if not round_.active:
             if round_.my_view_change is not None:
                 desk.broadcast(round_.my_view_change)
@@ -268,12 +271,15 @@ class Agreement:
 
     # Restart (CONSENSUS.md 4.7) -----------------------------------------------------------------------------
 
-    def restore(self, records: Iterable[bytes]) -> None:
-        """Read back what we signed. Raises DecodeError."""
+    def restore(self, records: Iterable[bytes], floor: int) -> None:
+        """Read back what we signed; of heights up to `floor` it may be incomplete. Raises DecodeError."""
         for data in records:
             record = codec.decode(data, Record)
-            if record.height > self._app.head.height:
+            if record.kind in (DOUBT, CLEAR):
+                self.silence.recall(record.kind, record.height, record.payload.decode("utf-8", "replace"))
+            elif record.height > self._app.head.height:
                 self._records.setdefault(record.height, []).append(record)
+        self.silence.restore(floor)
         self._begin_height()
 
     # Inside -------------------------------------------------------------------------------------------------
@@ -296,6 +302,7 @@ class Agreement:
         round_ = self.round
         return (
             round_.active
+            and not self.silence.reason()
             and round_.proposal is None
             and self._leader(round_.view) == self._desk.index
             and (round_.my_proposal is None or round_.my_proposal[0] < round_.view)
@@ -352,6 +359,9 @@ class Agreement:
         view, hash_ = round_.view, proposal.hash
         if round_.signed_prepares.get(view, hash_) != hash_:
             return  # CONSENSUS.md 4.7.2: we supported another block in this view; stay silent
+        if self.silence.reason():
+            self._maybe_final()  # 4.7.5: we follow, and sign nothing
+            return
         if view not in round_.signed_prepares:
             stored = hash_ in round_.signed_prepares.values()
             if frame:
@@ -394,6 +404,8 @@ class Agreement:
         view, proposal = round_.view, round_.proposal
         if not round_.active or proposal is None or round_.signed_prepares.get(view) != proposal.hash:
             return
+        if self.silence.reason():
+            return
         if view in round_.signed_commits or round_.prepares.count(view, proposal.hash) < desk.q:
             return
         prepared = Prepared(view, proposal.header_bytes, round_.prepares.votes(view, proposal.hash, desk.q))
@@ -423,6 +435,7 @@ class Agreement:
         self._exchange.pool.settle(applied.transactions)
         self._exchange.attest.settle(applied.transactions)
         self._catch_up.advanced(eager=False)
+        self.silence.advanced(applied.transactions)
         self._begin_height()
 
     def _begin_height(self) -> None:
@@ -435,7 +448,7 @@ class Agreement:
         for record in self._records.pop(height, []):
             self._recall(record)
         round_ = self.round
-        if not round_.active:
+        if not round_.active and not self.silence.reason():
             self._say_view_change()
 
     def _recall(self, record: Record) -> None:
@@ -457,7 +470,7 @@ class Agreement:
                 if record.kind == "proposal":
                     mine = codec.decode(record.payload, ProposalRecord)
                     round_.my_proposal, data = (view, mine.frame), mine.block
-                self._recall_block(data, hash_)
+                recall_block(round_, data, hash_, self._app, desk.now_ms)
                 round_.signed_prepares[view] = hash_
                 self._move_to(view, active=True)
                 round_.proposal = round_.proposals.get(hash_)
@@ -465,17 +478,6 @@ class Agreement:
                 round_.prepares.add(view, desk.index, hash_, desk.seal(vote_)[1])
                 if round_.proposal is not None and round_.proposal.header.view < view:
                     round_.required = Prepared(view, round_.proposal.header_bytes, [])
-
-    def _recall_block(self, data: bytes, hash_: bytes) -> None:
-        """Execute a block we had executed before the restart, unless it is here already."""
-        if not data or hash_ in self.round.proposals:
-            return
-        block = codec.decode(data, Block)
-        header = codec.decode(block.header, Header, blocks.HEADER_SIZE_MAX)
-        proposal = proposal_of(block, header, hash_, self._desk.now_ms)
-        if blocks.block_hash(self._app.network, block.header) == hash_ and self._app.check(block) is None:
-            proposal.checked = True
-            self.round.proposals[hash_] = proposal
 
     def _fetch(self, peers: tuple[int, ...]) -> None:
         """Ask for what the current view's block lacks."""
@@ -506,7 +508,7 @@ class Agreement:
             return
         self._send_proposal(proposal_of(block, header, hash_, self._desk.now_ms))
 
-    def _wanted_view(self, index: int) -> int:
+    def wanted_view(self, index: int) -> int:
         """The view a validator says it is in, as far as its view changes tell."""
         if index == self._desk.index:
             return self.round.view
@@ -543,7 +545,9 @@ class Agreement:
     def _consider_views(self) -> None:
         """Join others, lead a view, or start its clock: whatever the known view changes allow."""
         round_, desk = self.round, self._desk
-        others = [self._wanted_view(peer) for peer in desk.peers]
+        if self.silence.reason():
+            return
+        others = [self.wanted_view(peer) for peer in desk.peers]
         target = view_to_join(others, round_.view, desk.n)
         if target is not None:
             self._leave_view(target)

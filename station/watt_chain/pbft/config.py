@@ -19,6 +19,8 @@ SYNC_TIMEOUT_MS = 1500
 """How long one peer may take to answer before the next is asked."""
 HELP_INTERVAL_MS = 200
 """Least time between two answers to the same peer and question: an answer may be 4 MiB."""
+STATE_ASKS_MAX = 4
+"""Ranges of a state asked for at a time, each of another peer: the slowest is not waited for."""
 GOSSIP_DELAY_MS = 5
 """Transactions handed in within this time share a frame, and its signature."""
 GOSSIP_REPEAT_MS = 1000
@@ -63,6 +65,8 @@ class ReplicaConfig:
     "Whether f + 1 assigned validators check a transaction for all (CONSENSUS.md 4.9), or everybody checks all."
     time_bound_ms: int = 5000
     "How far a new block's time may be from our clock, in machine time either way."
+    takes_states: bool = True
+    "Whether a state is taken in place of blocks that peers have no more; an archive wants the blocks."
 
     def __post_init__(self) -> None:
         if self.batch_ms < 0 or 2 * self.batch_ms > self.timeout_ms:

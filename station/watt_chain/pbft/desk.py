@@ -3,18 +3,21 @@
 Shared by the parts of the replica (agreement, exchange of transactions, catching up); it takes no decisions.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from watt_chain import codec
-from watt_chain.block import Block
-from watt_chain.codec import ZERO32
+from watt_chain.block import Block, Header
+from watt_chain.codec import ZERO32, Structure
 from watt_chain.election import Schedule
 from watt_chain.genesis import faults_tolerated, quorum
 from watt_chain.ledger import AppliedBlock, Head, Waiting
 from watt_chain.pbft.config import ReplicaConfig
 from watt_chain.pbft.messages import ATTEST, Frame, Message, signed_bytes
 from watt_chain.pbft.outputs import EVIDENCE_MAX, Evidence, Output, Record, Rejected
+from watt_chain.snapshot import FrozenState, Manifest
 from watt_chain.transaction import VerifiedTransactions
+from watt_chain.tree import StateTree
 
 
 class Application(Protocol):
@@ -46,6 +49,16 @@ class Application(Protocol):
     def certified(self, height: int) -> bytes | None:
         """A final block with its certificate, to serve a laggard."""
 
+    @property
+    def frozen(self) -> Sequence[FrozenState]:
+        """States that a laggard can be sent, oldest first."""
+
+    def check_final(self, manifest: Manifest) -> Header:
+        """The header of a state that may be installed; DecodeError otherwise."""
+
+    def install(self, manifest: Manifest, tree: StateTree) -> FrozenState:
+        """Go on from a final state; DecodeError when it is not one."""
+
 
 class Desk:
     """In-tray and out-tray of one replica."""
@@ -69,6 +82,8 @@ class Desk:
         self._commit: list[bytes] = []
         self._applied: list[AppliedBlock] = []
         self._rejected: list[Rejected] = []
+        self._parts: list[bytes] = []
+        self._installed: FrozenState | None = None
 
     def seal(self, message: Message) -> tuple[bytes, bytes]:
         """(frame, signature) of a message of ours."""
@@ -93,6 +108,16 @@ class Desk:
         self._commit.append(certified)
         self._applied.append(applied)
 
+    def keep(self, part: Structure) -> None:
+        """Hand out a piece of a state that is being fetched."""
+        self._parts.append(codec.encode(part))
+
+    def installed(self, state: FrozenState) -> None:
+        """Hand out the state the ledger goes on from; blocks handed out before are under it."""
+        self._installed = state
+        self._commit.clear()
+        self._applied.clear()
+
     def reject(self, reason: str, sender: int) -> None:
         """Say that a message was dropped."""
         self.counters[reason] = self.counters.get(reason, 0) + 1
@@ -108,10 +133,17 @@ class Desk:
     def take(self) -> Output:
         """Everything handed out since the last call."""
         output = Output(
-            tuple(self._persist), tuple(self._send), tuple(self._commit), tuple(self._applied), tuple(self._rejected)
+            tuple(self._persist),
+            tuple(self._send),
+            tuple(self._parts),
+            self._installed,
+            tuple(self._commit),
+            tuple(self._applied),
+            tuple(self._rejected),
         )
-        for tray in (self._persist, self._send, self._commit, self._applied, self._rejected):
+        for tray in (self._persist, self._send, self._parts, self._commit, self._applied, self._rejected):
             tray.clear()
+        self._installed = None
         return output
 
 

@@ -14,6 +14,7 @@ from watt_chain import codec, crypto
 from watt_chain.block import BLOCK_TRANSACTIONS_MAX, COMMIT, PREPARE, VoteSignature, vote_bytes
 from watt_chain.codec import U16, U32, U63, DecodeError, Hash32, Signature64, Structure
 from watt_chain.genesis import VALIDATORS_MAX
+from watt_chain.snapshot import Manifest, StateRange
 from watt_chain.transaction import Verify
 
 FRAME_SIZE_MAX = codec.MESSAGE_SIZE_MAX
@@ -145,12 +146,13 @@ class Attest(Structure, frozen=True, tag=ATTEST):
 
 
 class Status(Structure, frozen=True, tag="status"):
-    """My last final height, and the view I am in for the next."""
+    """My last final height, and the view I am in for the next; `asks`: I have just started, tell me yours."""
 
     chain: U16
     sender: U16
     height: U63
     view: U32
+    asks: bool
 
 
 class SyncRequest(Structure, frozen=True, tag="sync-request"):
@@ -170,6 +172,33 @@ class SyncBlocks(Structure, frozen=True, tag="sync-blocks"):
     blocks: Annotated[list[bytes], Meta(max_length=SYNC_BLOCKS_MAX)]
 
 
+class StateOffer(Structure, frozen=True, tag="state-offer"):
+    """I no longer have the block you asked for; I have the state after `height`, which consists of this."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    manifest: Manifest
+
+
+class StateRequest(Structure, frozen=True, tag="state-request"):
+    """Send me slots of the state after `height`, from `slot` on."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    slot: U63
+
+
+class StatePart(Structure, frozen=True, tag="state-part"):
+    """Slots of the state after `height`, as asked for."""
+
+    chain: U16
+    sender: U16
+    height: U63
+    part: StateRange
+
+
 Message = (
     PrePrepare
     | Prepare
@@ -183,6 +212,9 @@ Message = (
     | Status
     | SyncRequest
     | SyncBlocks
+    | StateOffer
+    | StateRequest
+    | StatePart
 )
 
 

@@ -1,12 +1,16 @@
 """What a replica asks its shell to do, what it writes down, and what it has seen others do wrong."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from watt_chain import codec
 from watt_chain.codec import U32, U63, Hash32, Structure
 from watt_chain.ledger import AppliedBlock
+from watt_chain.snapshot import FrozenState
 
+DOUBT: Final = "doubt"
+CLEAR: Final = "clear"
+"""Records that are no votes: what was signed may be forgotten; it cannot be in heights above this one."""
 EVIDENCE_MAX = 64
 """Proofs of equivocation kept: one convicts a node; more of the same add nothing."""
 
@@ -43,6 +47,10 @@ class Output:
     "Records: append to the log and fsync BEFORE anything below is sent."
     send: tuple[tuple[int, bytes], ...] = ()
     "(replica index, frame); may be lost, repeated or reordered on the way."
+    parts: tuple[bytes, ...] = ()
+    "Of a state that is being fetched: keep them for a restart; what is lost is fetched again."
+    installed: FrozenState | None = None
+    "The ledger went on from this state, without the blocks before it: make it durable, then forget older blocks."
     commit: tuple[bytes, ...] = ()
     "CertifiedBlock bytes, final, in height order: store them. The ledger has applied them already."
     applied: tuple[AppliedBlock, ...] = ()
@@ -50,7 +58,7 @@ class Output:
     rejected: tuple[Rejected, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.persist or self.send or self.commit or self.rejected)
+        return bool(self.persist or self.send or self.parts or self.installed or self.commit or self.rejected)
 
 
 class Record(Structure, frozen=True):
@@ -62,9 +70,11 @@ class Record(Structure, frozen=True):
     commit       Prepared, encoded: the certificate the vote rests on
     view-change  empty; `block_hash` is zero
     new-view     the NewView frame; `block_hash` is zero
+    doubt        why what was signed may be forgotten, UTF-8; height and view are zero
+    clear        empty; nothing signed in heights above this one is forgotten
     """
 
-    kind: Literal["proposal", "prepare", "commit", "view-change", "new-view"]
+    kind: Literal["proposal", "prepare", "commit", "view-change", "new-view", "doubt", "clear"]
     height: U63
     view: U32
     block_hash: Hash32

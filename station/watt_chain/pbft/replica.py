@@ -18,6 +18,7 @@ from watt_chain.codec import DecodeError
 from watt_chain.pbft.agreement import Agreement
 from watt_chain.pbft.config import FUTURE_FRAMES_MAX, ReplicaConfig
 from watt_chain.pbft.desk import Application, Desk
+from watt_chain.pbft.diagnosis import missing_in, phase_of
 from watt_chain.pbft.exchange import Exchange
 from watt_chain.pbft.messages import (
     Attest,
@@ -30,6 +31,9 @@ from watt_chain.pbft.messages import (
     NewView,
     Prepare,
     PrePrepare,
+    StateOffer,
+    StatePart,
+    StateRequest,
     Status,
     SyncBlocks,
     SyncRequest,
@@ -40,6 +44,7 @@ from watt_chain.pbft.messages import (
 from watt_chain.pbft.outputs import Evidence, Output
 from watt_chain.pbft.sync import CatchUp
 from watt_chain.pool import Pool
+from watt_chain.snapshot import Manifest, StateRange
 from watt_chain.transaction import DecodedTransaction
 
 __all__ = ["Application", "Replica", "ReplicaConfig"]
@@ -63,18 +68,41 @@ class Replica:
         "Frames for the height after ours, per peer, one of each kind and view."
         self._status_ms: int | None = None
         self._resend_ms: int | None = None
+        self._silent = True
+        "Whether we were silent after the last input."
 
     # In ---------------------------------------------------------------------------------------------------
 
-    def restore(self, records: Iterable[bytes], now_ms: int) -> None:
+    def restore(
+        self,
+        records: Iterable[bytes],
+        now_ms: int,
+        floor: int = 0,
+        manifest: Manifest | None = None,
+        parts: Sequence[StateRange] = (),
+    ) -> None:
         """Take back what was signed before a restart; records of final heights are ignored.
+
+        floor      votes of heights up to this one may have been dropped from the records
+        manifest, parts   of a state that was being fetched
 
         Raises DecodeError for a record that does not read: the log is damaged, and the shell must not start.
         """
         self._begin(now_ms)
-        self._agreement.restore(records)
+        self._agreement.restore(records, floor)
+        if manifest is not None:
+            self._catch_up.resume(manifest, list(parts))
         self._status_ms = now_ms
         self._end()
+
+    def pledge(self, txid: bytes) -> None:
+        """A transaction that this process made and hands in: once it is final, a doubt is over (4.7.6)."""
+        self._agreement.silence.pledge(txid)
+
+    @property
+    def doubt(self) -> str:
+        """Why this validator does not trust what it remembers to have signed; empty when it does."""
+        return self._agreement.silence.doubt
 
     def submit(self, tx: bytes, now_ms: int, verified: bool = False, shared: bool = False) -> str:
         """A transaction from outside; "" when it now waits for a block, else the reason why not.
@@ -132,7 +160,7 @@ class Replica:
             self._exchange.repeat()
         if self._status_ms is None or now_ms >= self._status_ms:
             self._status_ms = now_ms + self._desk.config.status_ms
-            self._catch_up.announce(self._agreement.round.view)
+            self._catch_up.announce(self._agreement.round.view, self._agreement.silence.asks)
         self._agreement.expire()
         self._agreement.propose()
         self._end()
@@ -165,6 +193,9 @@ class Replica:
     def status(self) -> dict[str, object]:
         """Where this replica stands and whose votes it waits for; for status files and the doctor."""
         desk, round_ = self._desk, self._agreement.round
+        silence, transfer = self._agreement.silence, self._catch_up.transfer
+        phase = phase_of(round_, self._agreement.deadline_ms() is not None)
+        leader = self._app.schedule.leader(round_.height, round_.view)
         return {
             "chain": self._app.chain,
             "index": desk.index,
@@ -174,11 +205,14 @@ class Replica:
             "crashes_survived": desk.n - desk.q,
             "height": self._app.head.height,
             "view": round_.view,
-            "leader": self._app.schedule.leader(round_.height, round_.view),
-            "phase": self._agreement.phase(),
-            "missing": self._agreement.missing(),
+            "leader": leader,
+            "phase": phase,
+            "silent": silence.reason(),
+            "doubt": silence.doubt,
+            "missing": missing_in(round_, phase, desk.n, leader, self._agreement.wanted_view),
             "pool": len(self.pool),
             "behind": self._catch_up.behind,
+            "fetching": None if transfer is None else [transfer.height, transfer.slots, transfer.manifest.size],
             "peer_heights": self._catch_up.claims(),
             "evidence": len(desk.evidence),
             "rejected": dict(desk.counters),
@@ -197,6 +231,10 @@ class Replica:
 
     def _end(self) -> None:
         """After every input: go on with frames that waited for this height, then set the re-send timer."""
+        silent = bool(self._agreement.silence.reason())
+        if self._silent and not silent:
+            self._silent = False
+            self._agreement.speak()
         while self._agreement.height_began:
             self._agreement.height_began = False
             self._resend_ms = None
@@ -205,6 +243,7 @@ class Replica:
                 for frame in waiting.values():
                     self._receive(peer, frame)
             self._agreement.propose()
+        self._silent = bool(self._agreement.silence.reason())
         round_ = self._agreement.round
         if not round_.is_busy() and not len(self.pool):
             self._resend_ms = None
@@ -273,11 +312,27 @@ class Replica:
                 self._exchange.receive_attest(message, data)
                 self._go_on()
             case Status():
-                self._catch_up.note(message.sender, message.height)
+                self._take_status(message)
             case SyncRequest():
                 self._catch_up.help(message.sender, message.height)
             case SyncBlocks():
                 self._handle_blocks(message)
+            case StateOffer():
+                self._catch_up.consider_offer(message)
+            case StateRequest():
+                self._catch_up.serve_state(message)
+            case StatePart():
+                state = self._catch_up.take_part(message)
+                if state is not None:
+                    agreement.jump(state)
+
+    def _take_status(self, message: Status) -> None:
+        """Where a peer is; one that has just started is told where we are."""
+        self._catch_up.note(message.sender, message.height)
+        silence = self._agreement.silence
+        silence.hear(message)
+        if message.asks and silence.may_answer(message.sender):
+            self._catch_up.tell(message.sender, self._agreement.round.view, False)
 
     def _handle_blocks(self, message: SyncBlocks) -> None:
         """Apply certified blocks that follow our head; the rest is old news or not ours to check yet."""

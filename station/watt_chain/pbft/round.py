@@ -2,9 +2,11 @@
 
 from watt_wire import merkle
 
+from watt_chain import block as blocks
 from watt_chain import codec
 from watt_chain.block import Block, Header, VoteSignature
 from watt_chain.pbft.config import VIEW_WINDOW
+from watt_chain.pbft.desk import Application
 from watt_chain.pbft.messages import Prepared, ViewChange
 
 
@@ -188,3 +190,15 @@ class Round:
 def encode_block(proposal: Proposal) -> bytes:
     """Block bytes of a complete proposal."""
     return codec.encode(proposal.block())
+
+
+def recall_block(round_: Round, data: bytes, hash_: bytes, app: Application, now_ms: int) -> None:
+    """Execute a block we had executed before a restart, unless it is here already. Raises DecodeError."""
+    if not data or hash_ in round_.proposals:
+        return
+    block = codec.decode(data, Block)
+    header = codec.decode(block.header, Header, blocks.HEADER_SIZE_MAX)
+    if blocks.block_hash(app.network, block.header) == hash_ and app.check(block) is None:
+        proposal = proposal_of(block, header, hash_, now_ms)
+        proposal.checked = True
+        round_.proposals[hash_] = proposal

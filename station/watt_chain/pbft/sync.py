@@ -1,16 +1,28 @@
 """Catching up: who has blocks we lack, asking one of them at a time, serving those who lack ours (CONSENSUS.md 4.6).
 
-A peer's word about its height is never believed, only followed up: what arrives is certified blocks, and a
-certificate needs nobody's word. So a liar costs one question and its patience (SYNC_TIMEOUT_MS).
+A peer's word about its height is never believed, only followed up: what arrives is certified blocks, or a certified
+state, and a certificate needs nobody's word. So a liar costs one question and its patience (SYNC_TIMEOUT_MS).
 """
 
+from watt_chain.codec import DecodeError
 from watt_chain.pbft.config import HELP_INTERVAL_MS, SYNC_DELAY_MS, SYNC_TIMEOUT_MS
 from watt_chain.pbft.desk import Desk, Throttle
-from watt_chain.pbft.messages import SYNC_BLOCKS_MAX, SYNC_BYTES_MAX, Status, SyncBlocks, SyncRequest
+from watt_chain.pbft.messages import (
+    SYNC_BLOCKS_MAX,
+    SYNC_BYTES_MAX,
+    StateOffer,
+    StatePart,
+    StateRequest,
+    Status,
+    SyncBlocks,
+    SyncRequest,
+)
+from watt_chain.pbft.transfer import Transfer
+from watt_chain.snapshot import FrozenState, Manifest, StateRange
 
 
 class CatchUp:
-    """What we know of our peers' heights, and the one question under way."""
+    """What we know of our peers' heights, and the questions under way."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -20,8 +32,17 @@ class CatchUp:
         self._head_ms = 0
         "When our head last moved."
         self._throttle = Throttle(HELP_INTERVAL_MS)
-        self.due_ms: int | None = None
-        "When to ask next; None when nobody seems to be ahead."
+        self._offers = Throttle(HELP_INTERVAL_MS)
+        self._next_ms: int | None = None
+        self.transfer: Transfer | None = None
+        "The state being fetched."
+
+    @property
+    def due_ms(self) -> int | None:
+        """When to ask next; None when nobody seems to be ahead."""
+        overdue = None if self.transfer is None else self.transfer.due_ms()
+        known = [due for due in (self._next_ms, overdue) if due is not None]
+        return min(known) if known else None
 
     @property
     def behind(self) -> int:
@@ -36,8 +57,8 @@ class CatchUp:
         """A peer showed that it is done with `height`."""
         if height > self._claims.get(peer, 0):
             self._claims[peer] = height
-        if height > self._desk.app.head.height and self.due_ms is None:
-            self.due_ms = self._desk.now_ms + SYNC_DELAY_MS
+        if height > self._desk.app.head.height and self._next_ms is None:
+            self._next_ms = self._desk.now_ms + SYNC_DELAY_MS
 
     def distrust(self, peer: int) -> None:
         """What the peer sent did not check: forget its claim."""
@@ -46,19 +67,23 @@ class CatchUp:
     def advanced(self, eager: bool) -> None:
         """The head moved. `eager`: by a peer's answer, so ask for more at once."""
         self._head_ms = self._desk.now_ms
+        if self.transfer is not None and self.transfer.height <= self._desk.app.head.height:
+            self.transfer = None
         if not self.behind:
-            self.due_ms = None
+            self._next_ms = None
         elif eager:
-            self.due_ms = self._desk.now_ms
+            self._next_ms = self._desk.now_ms
         else:
-            self.due_ms = self._desk.now_ms + SYNC_DELAY_MS
+            self._next_ms = self._desk.now_ms + SYNC_DELAY_MS
 
     def expire(self) -> None:
-        """Ask the next peer that claims more than we have."""
+        """Ask the next peer that claims more than we have, and for what a state under way still lacks."""
         desk = self._desk
-        if self.due_ms is None or desk.now_ms < self.due_ms:
+        if self.transfer is not None:
+            self._ask_for_state()
+        if self._next_ms is None or desk.now_ms < self._next_ms:
             return
-        self.due_ms = None
+        self._next_ms = None
         height = desk.app.head.height
         for step in range(1, desk.n + 1):
             peer = (self._asked + step) % desk.n
@@ -66,14 +91,20 @@ class CatchUp:
                 self._asked = peer
                 frame, _ = desk.seal(SyncRequest(desk.app.chain, desk.index, height + 1))
                 desk.send(peer, frame)
-                self.due_ms = desk.now_ms + SYNC_TIMEOUT_MS
+                self._next_ms = desk.now_ms + SYNC_TIMEOUT_MS
                 return
 
-    def announce(self, view: int) -> None:
+    def announce(self, view: int, asks: bool) -> None:
         """Tell everybody where we are."""
+        self._desk.broadcast(self._status(view, asks))
+
+    def tell(self, peer: int, view: int, asks: bool) -> None:
+        """Tell one who asks."""
+        self._desk.send(peer, self._status(view, asks))
+
+    def _status(self, view: int, asks: bool) -> bytes:
         desk = self._desk
-        frame, _ = desk.seal(Status(desk.app.chain, desk.index, desk.app.head.height, view))
-        desk.broadcast(frame)
+        return desk.seal(Status(desk.app.chain, desk.index, desk.app.head.height, view, asks))[0]
 
     def nudge(self, peer: int, height: int) -> None:
         """A peer still votes on a height that is final here: help it, unless it just hears of it as we did."""
@@ -96,3 +127,102 @@ class CatchUp:
         if blocks:
             frame, _ = desk.seal(SyncBlocks(desk.app.chain, desk.index, max(height, 1), blocks))
             desk.send(peer, frame)
+        else:
+            self._offer(peer, height)
+
+    # States (CONSENSUS.md 4.6.4 to 4.6.8) ------------------------------------------------------------------
+
+    def _offer(self, peer: int, height: int) -> None:
+        """The block is gone here: say what state there is instead."""
+        desk = self._desk
+        newest = desk.app.frozen[-1] if desk.app.frozen else None
+        if newest is not None and newest.height >= height and self._offers.allows(peer, b"offer", desk.now_ms):
+            frame, _ = desk.seal(StateOffer(desk.app.chain, desk.index, newest.height, newest.manifest()))
+            desk.send(peer, frame)
+
+    def serve_state(self, message: StateRequest) -> None:
+        """A peer fetches a state."""
+        desk = self._desk
+        for state in desk.app.frozen:
+            if state.height == message.height:
+                part = state.range(message.slot)
+                question = b"s%d/%d" % (message.height, message.slot)
+                if part is not None and self._throttle.allows(message.sender, question, desk.now_ms):
+                    frame, _ = desk.seal(StatePart(desk.app.chain, desk.index, state.height, part))
+                    desk.send(message.sender, frame)
+                return
+        self._offer(message.sender, message.height)
+
+    def consider_offer(self, message: StateOffer) -> None:
+        """A peer offers a state for want of blocks."""
+        desk, running = self._desk, self.transfer
+        if not desk.config.takes_states or message.height <= desk.app.head.height:
+            return
+        if running is not None:
+            if message.manifest.header == running.manifest.header:
+                return
+            running.drop(message.sender)  # it has another state now
+            if not running.hopeless:
+                self._ask_for_state()
+                return
+        try:
+            header = desk.app.check_final(message.manifest)
+        except DecodeError:
+            desk.reject("state-offer", message.sender)
+            self.distrust(message.sender)
+            return
+        self._begin(header.height, message.manifest, message.sender)
+
+    def _begin(self, height: int, manifest: Manifest, offerer: int) -> None:
+        desk, before = self._desk, self.transfer
+        self.transfer = Transfer(height, manifest, offerer, desk.peers)
+        desk.keep(manifest)
+        if before is not None:
+            self.transfer.reuse(before)
+            for part in self.transfer.parts():
+                desk.keep(part)
+        self._ask_for_state()
+
+    def resume(self, manifest: Manifest, parts: list[StateRange]) -> None:
+        """Go on with a transfer that a restart interrupted; what does not check is fetched again."""
+        try:
+            header = self._desk.app.check_final(manifest)
+            self.transfer = Transfer(header.height, manifest, -1, self._desk.peers)
+            for part in parts:
+                self.transfer.take(part)
+        except DecodeError:
+            return
+        self._ask_for_state()
+
+    def take_part(self, message: StatePart) -> FrozenState | None:
+        """A range of the state being fetched; the state, once it was installed."""
+        desk, running = self._desk, self.transfer
+        if running is None or message.height != running.height:
+            return None
+        running.answered(message.sender)
+        try:
+            if running.take(message.part):
+                desk.keep(message.part)
+        except DecodeError:
+            desk.reject("state-part", message.sender)
+            running.drop(message.sender)
+        if not running.complete:
+            self._ask_for_state()
+            return None
+        self.transfer = None
+        try:
+            return desk.app.install(running.manifest, running.tree())
+        except DecodeError:
+            desk.reject("state-whole", message.sender)
+            return None
+
+    def _ask_for_state(self) -> None:
+        """The next questions; a transfer that nobody answers is given up, and blocks or another offer come instead."""
+        desk, running = self._desk, self.transfer
+        if running is None:
+            return
+        for peer, slot in running.questions(desk.now_ms):
+            frame, _ = desk.seal(StateRequest(desk.app.chain, desk.index, running.height, slot))
+            desk.send(peer, frame)
+        if running.hopeless:
+            self._next_ms = desk.now_ms
