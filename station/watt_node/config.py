@@ -80,6 +80,11 @@ class NodeSection(Section, frozen=True, kw_only=True):
     timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=600_000)] = 4_000
     transactions_max: Annotated[int, msgspec.Meta(ge=1, le=5000)] = 500
     verifiers: Literal["all", "assigned"] = "all"
+    retention: Literal["archive", "normal", "light"] = "archive"
+    "archive: every block; normal: the last `retain_blocks`; light: what a restart needs."
+    retain_blocks: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 100_000
+    snapshot_blocks: Annotated[int, msgspec.Meta(ge=2, le=10**6)] = 1_024
+    "A multiple of this height leaves a snapshot; the same in all validators of a chain."
 
 
 class TlsSection(Section, frozen=True, kw_only=True):

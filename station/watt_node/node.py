@@ -1,4 +1,4 @@
-"""One validator of one chain: ledger, replica, store and peers wired together.
+"""One validator of one chain: ledger, replica, stores and peers wired together.
 
 A station runs one for its area, a master one for the main chain; what differs between them is handed in (the
 contract) or hooked on (`on_commit`). Every output of the replica is carried out in the order of its
@@ -6,15 +6,14 @@ type: what is to persist is on disk before anything is sent, and a block is on d
 """
 
 import asyncio
-from array import array
-from bisect import bisect_left
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from watt_chain import codec
-from watt_chain.block import OutMessage, decode_certified, message_proofs
+from watt_chain.block import decode_certified, message_proofs
 from watt_chain.codec import DecodeError
 from watt_chain.contract.kinds import INBOX_MESSAGES_MAX
 from watt_chain.crypto import PrivateKey
@@ -22,6 +21,7 @@ from watt_chain.genesis import Genesis, Validator, faults_tolerated, open_genesi
 from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
 from watt_chain.pbft import Evidence, Output, Replica, ReplicaConfig
 from watt_chain.pbft.messages import GOSSIP, kind_of
+from watt_chain.snapshot import FrozenState
 from watt_chain.transaction import (
     DecodedTransaction,
     VerifiedTransactions,
@@ -40,13 +40,15 @@ from watt_node.config import (
     PeerSection,
     TlsSection,
 )
+from watt_node.disk import RealDisk, StoreError
 from watt_node.elector import Elector
 from watt_node.keys import read_secret
 from watt_node.log import Log
 from watt_node.names import chain_name, node_name
 from watt_node.peers import Peers
+from watt_node.proofs import receipt_proof_of
 from watt_node.service import Fatal
-from watt_node.store import BlockLog, StoreError, VoteLog
+from watt_node.vault import ARCHIVE, Keeping, Vault
 from watt_node.verify import VerifyPool
 
 T = TypeVar("T")
@@ -61,6 +63,10 @@ OWN_RETRY_S = 10
 """A transaction of our own that is not final after this long is handed in again (it may have left a full pool)."""
 REPLAY_YIELD = 50
 """Blocks replayed at start before signals get a turn."""
+DOUBT_LOOK_S = 1.0
+"""How often a validator that does not trust its memory looks whether it can do something about that."""
+REJOIN = "Rejoin"
+"""Kind of the transaction that ends a doubt once it is final (CONSENSUS.md 4.7.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +109,20 @@ class Node:
             raise ConfigError(f"{section.key}: {error}") from None
         self.validators = _check_membership(self.genesis, settings, self.key)
         self.verified = VerifiedTransactions()
-        self.ledger = Ledger(self.genesis, self.chain, contract, self.verified, archive=self.block)
+        self.keeping = keeping_of(section)
+        every = self.keeping.snapshot_blocks
+        self.ledger = Ledger(self.genesis, self.chain, contract, self.verified, archive=self.block, freeze_every=every)
         self.pool_of_threads = VerifyPool()
         self._settings = settings
-        self._blocks: BlockLog | None = None
-        self._votes: VoteLog | None = None
+        self._vault: Vault | None = None
+        self._writing: asyncio.Task[None] | None = None
+        "The snapshot being written."
+        self._doubting: asyncio.Task[None] | None = None
         self._replica: Replica | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: int | None = None
         self._new_block = asyncio.Event()
         self._commit_hooks: list[Callable[[bytes, AppliedBlock], None]] = []
-        self._outbox: dict[int, _Outbox] = {}
         self._own: dict[int, tuple[bytes, int]] = {}
         self._time = _ProtocolTime(clock)
         self._failed: Exception | None = None
@@ -142,17 +151,18 @@ class Node:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{self.data}: cannot use the data folder: {error.strerror}") from None
-        self._blocks = BlockLog(self.data, self.chain, self.network)
-        self._votes = VoteLog(self.data, self.chain, self.network)
-        for log in (self._blocks, self._votes):
-            if log.cut_bytes:
-                self.log.warning("torn-tail-cut", file=log.path.name, bytes=log.cut_bytes)
-        await self._replay()
-        self._replica = self._make_replica(self._votes.records(len(self._blocks)))
+        self._vault = Vault(RealDisk(self.data), self.chain, self.network, self.keeping)
+        for number, _ in enumerate(self._vault.load(self.ledger)):
+            if number % REPLAY_YIELD == 0:
+                await asyncio.sleep(0)
+        self._tell_reports()
+        self._replica = self._make_replica(self._vault)
         await self.peers.start()
         self.log.info("listening", port=self.peers.port, height=self.ledger.head.height)
         self._expire()
         self.elector.start()
+        self._write_snapshot()
+        self._doubting = asyncio.ensure_future(self._end_doubt())
 
     async def stop(self) -> None:
         """Close connections and files; nothing is lost that was answered."""
@@ -163,23 +173,47 @@ class Node:
         await self.arrivals.stop()
         self.pool_of_threads.close()
         self._replica = None
-        for log in (self._blocks, self._votes):
-            if log is not None:
-                log.close()
-        self._blocks = self._votes = None
+        if self._doubting is not None:
+            self._doubting.cancel()
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
+        if self._vault is not None:
+            self._vault.close()
+        self._vault = None
 
-    async def _replay(self) -> None:
-        assert self._blocks is not None
-        for height in range(1, len(self._blocks) + 1):
-            certified = self._blocks.read(height)
-            assert certified is not None
-            try:
-                applied = self.ledger.replay(certified)
-            except (DecodeError, CorruptionError) as error:
-                raise StoreError(f"{self._blocks.path}: block {height} cannot be replayed: {error}") from None
-            self._index(applied)
-            if height % REPLAY_YIELD == 0:
-                await asyncio.sleep(0)
+    def _tell_reports(self) -> None:
+        """What the stores found, for the log."""
+        assert self._vault is not None
+        for event, fields in self._vault.reports:
+            level = {"torn-tail-cut": self.log.warning, "state-installed": self.log.info}.get(event, self.log.error)
+            level(event, **fields)
+        self._vault.reports.clear()
+
+    async def _end_doubt(self) -> None:
+        """While this validator does not trust its memory: hand in a transaction of its own, until one is final.
+
+        The transaction is new (32 random bytes), so a block that holds it is younger than this process.
+        """
+        told = ""
+        handed = -1
+        while True:
+            doubt = "" if self._replica is None else self._replica.doubt
+            if doubt != told:
+                event, fields = ("silent", {"reason": doubt}) if doubt else ("speaks-again", {})
+                self.log.warning(event, **fields)
+                told = doubt
+            # Nobody has a block yet: the network is being founded, and the others' word is what counts (4.7.7).
+            next_nonce = self.ledger.next_nonce(self.key.public)
+            if doubt and self.ledger.head.height and next_nonce >= 0 and handed < next_nonce:
+                handed = next_nonce
+                tx = make_transaction(self.key, self.network, REJOIN, self.chain, handed, [os.urandom(32)])
+                decoded = decode_transaction(tx)
+                self.verified.add(decoded.digest)
+                self._step(lambda replica, _, decoded=decoded: replica.pledge(decoded.txid))  # type: ignore[misc]
+                self._own[handed] = (tx, monotonic_ms())
+                await self.submit(tx)
+            self._retry_own()
+            await asyncio.sleep(DOUBT_LOOK_S)
 
     # --- transactions
 
@@ -261,16 +295,20 @@ class Node:
 
     def block(self, height: int) -> bytes | None:
         """CertifiedBlock bytes of a height from the block log."""
-        return None if self._blocks is None else self._blocks.read(height)
+        return None if self._vault is None else self._vault.block(height)
 
     async def next_block(self) -> None:
         """Returns when another block has become final."""
         await self._new_block.wait()
 
     def receipt_proof(self, txid: bytes) -> bytes | None:
-        """Encoded ReceiptProof of a final transaction; None when it is in no recent block."""
+        """Encoded ReceiptProof of a final transaction; None when no block that is kept here holds it."""
         height = self.ledger.find_receipt(txid)
         proof = None if height is None else self.ledger.receipt_proof(height, txid)
+        if proof is None and self._vault is not None:
+            found = self._vault.find(txid)
+            stored = None if found is None else self._vault.stored(found)
+            proof = None if stored is None else receipt_proof_of(stored, txid)
         return None if proof is None else codec.encode(proof)
 
     def state_proof(self, keys: Sequence[bytes]) -> bytes | None:
@@ -280,17 +318,15 @@ class Node:
 
     def messages(self, target_chain: int, from_sequence: int) -> list[tuple[int, bytes]]:
         """(last sequence, Inbox batch) of up to BATCHES_PER_CALL blocks that sent to `target_chain`, ascending."""
-        outbox = self._outbox.get(target_chain)
-        if outbox is None:
+        if self._vault is None:
             return []
-        first = bisect_left(outbox.last_sequences, from_sequence)
         found: list[tuple[int, bytes]] = []
-        for at in range(first, min(first + BATCHES_PER_CALL, len(outbox.heights))):
-            certified = self.block(outbox.heights[at])
-            assert certified is not None
-            parts, block, _, _ = decode_certified(certified)
-            size, entries = message_proofs(outbox.messages[at], target_chain)
-            first_sequence = outbox.last_sequences[at] - len(entries) + 1
+        for last_sequence, height in self._vault.senders(target_chain, from_sequence, BATCHES_PER_CALL):
+            stored = self._vault.stored(height)
+            assert stored is not None, "the index names only blocks that are kept"
+            parts, block, _, _ = decode_certified(stored.certified)
+            size, entries = message_proofs(stored.out_messages(), target_chain)
+            first_sequence = last_sequence - len(entries) + 1
             for start in range(0, len(entries), BATCH_MESSAGES_MAX):
                 part = entries[start : start + BATCH_MESSAGES_MAX]
                 last = first_sequence + start + len(part) - 1
@@ -322,6 +358,7 @@ class Node:
             "frames_dropped": self.peers.dropped(),
             "own_pending": len(self._own),
             "election": self.elector.status(),
+            "stores": {} if self._vault is None else self._vault.status(),
             "replica": replica,
         }
 
@@ -334,7 +371,7 @@ class Node:
             return
         self._step(lambda replica, now_ms: replica.receive(sender, frame, now_ms))
 
-    def _make_replica(self, records: list[bytes]) -> Replica:
+    def _make_replica(self, vault: Vault) -> Replica:
         node = self._settings.node
         try:
             config = ReplicaConfig(
@@ -345,9 +382,10 @@ class Node:
                 transactions_max=node.transactions_max,
                 assigned=node.verifiers == "assigned",
                 timeout_ms=node.timeout_ms,
+                takes_states=self.keeping.retain != ARCHIVE,
             )
             replica = Replica(config, self.ledger)
-            replica.restore(records, monotonic_ms())
+            replica.restore(vault.records(), monotonic_ms(), vault.floor, *vault.interrupted())
         except (ValueError, DecodeError) as error:
             raise StoreError(f"{self.data / 'votes.log'}: cannot restore: {error}") from None
         return replica
@@ -376,22 +414,16 @@ class Node:
         return result
 
     def _carry_out(self, output: Output) -> None:
-        assert self._blocks is not None and self._votes is not None
-        if output.persist:
-            self._votes.add(output.persist, len(self._blocks) + len(output.commit))
-        for index, frame in output.send:
-            self.peers.send(index, frame)
-        for certified, applied in zip(output.commit, output.applied, strict=True):
-            self._commit(certified, applied)
-        if output.commit:
-            self._votes.settle(len(self._blocks))
+        vault = self._vault
+        assert vault is not None
+        vault.carry_out(output, self.peers.send, self._commit)
+        if output.commit or output.installed:
+            self._tell_reports()
+            self._write_snapshot()
         for rejected in output.rejected:
             self._count(rejected.reason)
 
     def _commit(self, certified: bytes, applied: AppliedBlock) -> None:
-        assert self._blocks is not None
-        self._blocks.add(certified)
-        self._index(applied)
         for tx in applied.transactions:
             if tx.signer == self.key.public:
                 self._own.pop(tx.nonce, None)
@@ -407,14 +439,25 @@ class Node:
         for hook in self._commit_hooks:
             hook(certified, applied)
 
-    def _index(self, applied: AppliedBlock) -> None:
-        """Remember where a block's messages are."""
-        for target in sorted({message.target_chain for message in applied.out_messages}):
-            outbox = self._outbox.setdefault(target, _Outbox(array("Q"), array("Q"), []))
-            last = max(message.sequence for message in applied.out_messages if message.target_chain == target)
-            outbox.last_sequences.append(last)
-            outbox.heights.append(applied.header.height)
-            outbox.messages.append(applied.out_messages)
+    def _write_snapshot(self) -> None:
+        """Store the newest frozen state in a thread, then drop blocks that nobody here needs."""
+        vault = self._vault
+        if vault is None or (self._writing is not None and not self._writing.done()):
+            return
+        state = vault.snapshot_due(self.ledger)
+        if state is not None:
+            self._writing = asyncio.ensure_future(self._write(vault, state))
+
+    async def _write(self, vault: Vault, state: FrozenState) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, vault.write_snapshot, state)
+            dropped = vault.prune()
+        except StoreError as error:
+            self._failed = error
+            context = {"message": "node stopped", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return
+        self.log.debug("snapshot", height=state.height, slots=len(state), dropped=dropped)
 
     def _arm(self, replica: Replica) -> None:
         """A timer for the replica's deadline; one that is later than the timer already set waits for that one."""
@@ -430,13 +473,10 @@ class Node:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
 
 
-@dataclass(slots=True)
-class _Outbox:
-    """The blocks that sent messages to one chain, in order."""
-
-    last_sequences: "array[int]"
-    heights: "array[int]"
-    messages: list[tuple[OutMessage, ...]]
+def keeping_of(section: NodeSection) -> Keeping:
+    """What the configuration says about retention."""
+    retain = {"archive": ARCHIVE, "normal": section.retain_blocks, "light": 0}[section.retention]
+    return Keeping(retain, section.snapshot_blocks)
 
 
 class _ProtocolTime:

@@ -12,7 +12,7 @@ from watt_chain.ledger import Ledger
 from watt_chain.pbft import Output, Replica, ReplicaConfig
 from watt_chain.pbft import attest as attests
 from watt_chain.pbft.attest import ATTEST_DELAY_MS, ATTEST_WAIT_MS, MISSES_MAX, ROOM_MAX, SAID_MAX, assigned_to
-from watt_chain.pbft.messages import Attest, Frame, Gossip, Message, Prepare, PrePrepare, signed_bytes
+from watt_chain.pbft.messages import Attest, Frame, Gossip, Message, Prepare, PrePrepare, Status, signed_bytes
 from watt_wire import merkle
 
 KEYS = [FalseKey(f"node{index}") for index in range(4)]
@@ -35,6 +35,8 @@ class Alone:
         )
         self.replica = Replica(config, self.ledger)
         self.replica.restore([], T0)
+        for peer in (1, 2):  # a validator asks where the others are before it signs anything
+            self.give(Status(1, peer, 0, 0, False))
         self.take()
         self.sent.clear()
 

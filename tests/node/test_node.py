@@ -243,11 +243,13 @@ async def test_given_a_disk_that_refuses_when_a_vote_is_due_then_nothing_is_sent
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Network(tmp_path)
-    leader = await network.start(1, 1)  # leads height 1
+    leader = (await network.start_chain(1))[1]  # leads height 1
+    for index in (0, 2, 3):
+        await network.stop(1, index)
     sent: list[int] = []
     monkeypatch.setattr(leader.peers, "send", lambda index, frame: sent.append(index))
     monkeypatch.setattr(
-        "watt_node.store.os.fdatasync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left"))
+        "watt_node.disk.os.fdatasync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
     assert await leader.submit(network.transaction("ann", 1), shared=True) == ""
     await until(lambda: len(network.failures) == 1)
@@ -263,9 +265,12 @@ async def test_given_a_vote_that_was_stored_when_the_node_restarts_then_it_does_
     tmp_path: Path,
 ) -> None:
     network = Network(tmp_path)
-    leader = await network.start(1, 1)
+    leader = (await network.start_chain(1))[1]
+    for index in (0, 2, 3):
+        await network.stop(1, index)
+    size = (tmp_path / "area1-node1.data" / "votes.log").stat().st_size
     await leader.submit(network.transaction("ann", 1))
-    await until(lambda: (tmp_path / "area1-node1.data" / "votes.log").stat().st_size > 200)
+    await until(lambda: (tmp_path / "area1-node1.data" / "votes.log").stat().st_size > size + 200)
     proposed = leader.status()["replica"]
     await network.stop(1, 1)
     again = await network.start(1, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import ssl
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 import msgspec
 import paho.mqtt.client as paho
 import pytest
-from node_bench import PROTOCOL_START_S, Network, key, until
+from node_bench import PROTOCOL_START_S, Network, key, speaks, until
 from paho.mqtt.enums import CallbackAPIVersion
 from watt_chain import codec, crypto
 from watt_chain.contract.event import EventSpec, State, Unit
@@ -25,8 +24,9 @@ from watt_chain.contract.objects import Account, AreaEvent, account_key, event_k
 from watt_chain.light import LightClient, ReceiptProof, StateProof
 from watt_chain.transaction import make_transaction, txid
 from watt_node.config import EndpointSection, LogSection, MqttSection
+from watt_node.disk import RealDisk
 from watt_node.log import Log
-from watt_node.store import read_blocks
+from watt_node.store import BlockLog, read_blocks
 from watt_station.service import Station, StationConfig
 
 RUN = "import sys; from pathlib import Path; from watt_station.service import run; sys.exit(run(Path(sys.argv[1])))"
@@ -165,6 +165,7 @@ async def test_given_an_area_when_a_household_transacts_then_proven_receipts_ans
     network = Network(tmp_path)
     area = Area(network, network.port(9, 0))
     stations = [await area.start_station(index) for index in range(4)]  # before there is a broker
+    await until(lambda: all(speaks(station.node) for station in stations))
     await until(lambda: network.log.getvalue().count("broker-away") == 4)
     area.start_broker()
     await until(lambda: all(station.broker is not None and station.broker.connected for station in stations))
@@ -238,6 +239,7 @@ async def test_given_a_station_process_when_killed_and_restarted_then_it_catches
         assert await node.submit(make_transaction(regulator, network.network, "Enrol", 1, nonce, enrol)) == ""
         await until(lambda: node.ledger.next_nonce(regulator.public) == nonce + 1)
 
+    await until(lambda: status(area, 3).get("replica", {}).get("silent") == "", what="the process takes part")  # type: ignore[attr-defined]
     await commit(1)
     await until(lambda: reached(status(area, 3), node.height()), what="the process has the block")
     child.send_signal(signal.SIGKILL)
@@ -285,7 +287,9 @@ def test_given_a_bad_configuration_when_run_then_exit_1_with_one_line(tmp_path: 
         assert text in lines[0]
 
 
-async def test_given_a_port_in_use_or_a_damaged_log_when_run_then_exit_1_with_one_line(tmp_path: Path) -> None:
+async def test_given_a_port_in_use_or_a_foreign_log_when_run_then_exit_1_with_one_line(
+    tmp_path: Path,
+) -> None:
     network = Network(tmp_path, areas=(1,))
     area = Area(network, 1)
     config = area.write_config(0)
@@ -295,11 +299,9 @@ async def test_given_a_port_in_use_or_a_damaged_log_when_run_then_exit_1_with_on
     assert "cannot listen on 127.0.0.1:" in lines[0]
     server.close()
     await server.wait_closed()
-    log = tmp_path / "area1-node0.data" / "blocks.log"
-    with log.open("r+b") as file:
-        file.write(b"\xff")
-        file.seek(0, os.SEEK_END)
-        file.write(b"more")
+    data = tmp_path / "area1-node0.data"
+    (data / "blocks.log").unlink()
+    BlockLog(RealDisk(data), 1, bytes(32)).close()
     code, lines = await asyncio.to_thread(run_once, config)
     assert (code, len(lines)) == (1, 1)
-    assert "blocks.log: damaged at byte 0" in lines[0]
+    assert "blocks.log: belongs to another network or chain" in lines[0]
