@@ -172,8 +172,10 @@ class VirtualPlug:
         self.power_on()
 
     def stop(self) -> None:
-        """Switch off and close the port."""
+        """Switch off, keep what the console said last, and close the port."""
         self.power_off()
+        with contextlib.suppress(OSError):
+            (self.folder / "console.log").write_bytes(self.console)
         if self._outer >= 0 and self._loop is not None:
             self._loop.remove_reader(self._outer)
             os.close(self._outer)

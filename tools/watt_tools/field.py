@@ -22,6 +22,7 @@ from watt_rig.vplug import Clock
 from watt_tools import field_plan, plug_flash, rig_setup
 from watt_tools.field_report import Report, judge
 from watt_tools.field_stages import Stages
+from watt_tools.field_trials import PACE, RELEASE
 from watt_tools.plug_link import LinkError
 from watt_tools.plug_pair import PairingError
 
@@ -34,6 +35,12 @@ SPEED = 160
 "World seconds per second: a day in nine minutes."
 TIMER_SPEED = 16
 "Of the plugs' ticks: five seconds of theirs are a third of one, in which an answer on a loaded machine still fits."
+CONFIRM_S = 75
+"Plug seconds after which an update that runs has been confirmed (60, DEVICE.md V2.6), and a margin."
+TRIAL_S = 90
+"Seconds until an update must run, or be rolled back after its starts on trial."
+START_S = 1_772_442_000
+"2 March 2026, 09:00 UTC: by day, for at night a plug obeys nobody."
 STEP_S = 0.05
 SAY_S = 10
 "Seconds between lines of progress where there is no terminal."
@@ -68,7 +75,7 @@ class FieldRun:
             if not (options.folder / "trust").exists():
                 raise FieldError(f"{options.folder} exists and is no bench; name another folder")
             shutil.rmtree(options.folder)
-        self.file = BenchFile(plugs=list(PLUGS), ble=BlePart(enabled=True), seed=options.seed)
+        self.file = BenchFile(plugs=list(PLUGS), ble=BlePart(enabled=True), seed=options.seed, start_s=START_S)
         self.bench, self.trust = rig_setup.make_bench(self.file, options.folder, options.folder)
         self.stages = Stages(self.bench, self.trust, self.file)
         self._events: list[field_plan.Event] = []
@@ -81,6 +88,7 @@ class FieldRun:
         watching = asyncio.create_task(self.bench.run())
         try:
             await self._prepare()
+            await self._try()
             await self._day()
             await self._drain()
             told = await self._ask()
@@ -99,6 +107,38 @@ class FieldRun:
             plug = await self.stages.take_in(part.name)
             self._say(f"  {part.name}: {plug.hex()} taken in over Bluetooth")
         await self._wait_for(self._all_have_stored, UP_S, "every plug's first batch")
+
+    async def _try(self) -> None:
+        """Commands to one plug, an update that is good to another, one that does not start to the third."""
+        commanded, updated, broken = (part.name for part in PLUGS)
+        self._say("trying commands, an update, and an update that does not start")
+        self._set_speed(PACE, PACE)
+        trials = self.stages.trials
+        names = list(self.bench.plugs)
+        await self._wait_for(lambda: all(trials.knows_the_time(name) for name in names), UP_S, "the time on every plug")
+        good, bad = await asyncio.gather(asyncio.to_thread(trials.good_bundle), asyncio.to_thread(trials.broken_bundle))
+        resets = self.bench.plugs[broken].life.resets
+        await asyncio.gather(
+            trials.commands(commanded, lambda: self.bench.plugs[commanded].world_s),
+            trials.update(updated, good),
+            trials.update(broken, bad),
+        )
+        await self._wait_for(lambda: trials.counted(commanded), UP_S, f"{commanded} to count what it refused")
+        refused = ", ".join(f"{reason} {count}" for reason, count in trials.refused.items())
+        self._say(f"  {commanded} refused: {refused}")
+        await self._wait_for(
+            lambda: self.stages.runs_release(updated, RELEASE), TRIAL_S, f"{updated} to run the update"
+        )
+        confirmed_s = time.monotonic() + CONFIRM_S / PACE
+        # The restart into the new slot, and three starts on trial that fail.
+        failing = resets + 4
+        await self._wait_for(
+            lambda: self.bench.plugs[broken].life.resets >= failing and self.bench.plugs[broken].life.healthy_now,
+            TRIAL_S,
+            f"{broken} to go back",
+        )
+        await self._wait_for(lambda: time.monotonic() > confirmed_s, TRIAL_S, f"{updated} to confirm the update")
+        self._say(f"  {updated} runs release {RELEASE}; {broken} went back after three starts that failed")
 
     def _flash(self, name: str) -> None:
         flashed = self.stages.flash(name)

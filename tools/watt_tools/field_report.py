@@ -10,6 +10,7 @@ from watt_rig.load import Load
 from watt_rig.recount import Recount, recount
 
 from watt_tools.field_stages import Stages
+from watt_tools.field_trials import EXPECTED, RELEASE
 
 CUTS_MIN = 200
 "Power cuts that a run of 24 hours must survive; a shorter run fewer in proportion."
@@ -59,6 +60,10 @@ class Report:
     power_cuts: int
     power_cuts_survived: int
     power_cuts_wanted: int
+    updates_taken: int
+    updates_rolled_back: int
+    commands_obeyed: int
+    commands_refused: dict[str, int]
     batches_refused: dict[str, int]
     faults: dict[str, int]
     plugs: list[PlugReport]
@@ -86,6 +91,8 @@ class Report:
                 "power cuts",
                 f"{self.power_cuts}, survived {self.power_cuts_survived} (at least {self.power_cuts_wanted})",
             ),
+            ("updates", f"{self.updates_taken} taken, {self.updates_rolled_back} rolled back"),
+            ("commands", f"{self.commands_obeyed} obeyed, refused: {_counts(self.commands_refused)}"),
             ("batches refused", _counts(self.batches_refused)),
             ("faults", _counts(self.faults)),
         ]
@@ -119,6 +126,10 @@ def judge(bench: Bench, stages: Stages, told: dict[str, dict[str, int]], began_s
         power_cuts=cuts,
         power_cuts_survived=cuts if all(not plug.failed for plug in bench.plugs.values()) else 0,
         power_cuts_wanted=int(CUTS_MIN * min(24, round(hours)) / 24),
+        updates_taken=sum(made["release"] == RELEASE for made in told.values()),
+        updates_rolled_back=sum(made["roll_backs"] for made in told.values()),
+        commands_obeyed=sum(plug.recount.reasons.get("command", 0) for plug in plugs),
+        commands_refused=stages.trials.refused,
         batches_refused=dict(sorted(bench.collector.intake.refused.items())),
         faults=dict(sorted(bench.faults.items())),
         plugs=plugs,
@@ -196,6 +207,13 @@ def _problems(report: Report) -> list[str]:
         found.append(f"{report.power_cuts_survived} power cuts survived, wanted are {report.power_cuts_wanted}")
     if report.batches_refused.get("chain-fork", 0):
         found.append("a plug signed two checkpoints under one counter")
+    if (report.updates_taken, report.updates_rolled_back) != (1, 1):
+        found.append(
+            f"{report.updates_taken} updates taken, {report.updates_rolled_back} rolled back, 1 of each was sent"
+        )
+    if report.commands_obeyed < 1:
+        found.append("the good command was not obeyed")
+    found += [f"no command was refused as {reason}" for reason in EXPECTED if reason not in report.commands_refused]
     return found
 
 

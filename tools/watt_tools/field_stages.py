@@ -12,6 +12,7 @@ from watt_rig.bench import Bench
 from watt_rig.benchfile import BenchFile
 
 from watt_tools import plug_flash, plug_provision, rig_setup
+from watt_tools.field_trials import Trials
 from watt_tools.plug_link import Cable
 from watt_tools.plug_pair import NewPlug
 from watt_tools.rig_setup import Trust
@@ -28,7 +29,8 @@ from watt_plug.storage import DirectoryStorage
 j = Journal(DirectoryStorage("/state")).load()
 w = [n for n in os.listdir("/state") if n[:1] == "b" and n[1:2].isdigit()]
 print("WATTPACT " + json.dumps({"made": j.next_sequence - 1, "signed": j.next_sequence - 1 - len(j.open_records),
- "waiting": len(w), "counter": j.counter, "import_mwh": j.import_mwh, "roll_backs": s.roll_backs}))
+ "waiting": len(w), "counter": j.counter, "import_mwh": j.import_mwh, "roll_backs": s.roll_backs,
+ "release": s.releases[s.active]}))
 """
 "Counts what the plug's own journal says; `waiting` are batches that the gateway has not acknowledged."
 
@@ -41,6 +43,7 @@ class Stages:
         self._trust = trust
         self._file = file
         self._boots: dict[str, int] = {}
+        self._trials: Trials | None = None
         self.peace_s: dict[str, int] = {}
         "World time of each plug when the faults ended."
         self._publics: dict[str, bytes] = {}
@@ -73,6 +76,18 @@ class Stages:
     def public(self, name: str) -> bytes:
         """The plug's public key."""
         return self._publics[name]
+
+    @property
+    def trials(self) -> Trials:
+        """Commands and updates."""
+        if self._trials is None:
+            self._trials = Trials(self._bench, self._trust, self.public)
+        return self._trials
+
+    def runs_release(self, name: str, release: int) -> bool:
+        """Whether the plug's last status names this release."""
+        assert self._bench.collector is not None
+        return self._bench.collector.status.get(crypto.id8(self.public(name)), {}).get("release") == release
 
     def remember_boots(self) -> None:
         """From here on every plug has to sign one more start."""
