@@ -76,9 +76,13 @@ class Search:
     def steps(self) -> Iterator[Progress]:
         """Search; after every step `solution()` is a certified answer, and the step says how good it is."""
         self.rho_scaled = least_rho(self.areas, self.spec.budget_u) if self.areas else 0
+        value_so_far_u, scaled_so_far = 0, self.rho_scaled * self.spec.budget_u
         for number, answer in enumerate(self.run(search_area, self.areas, self.rho_scaled)):
             self.answers[number] = answer
-            yield self._progress(f"area {number + 1} of {len(self.areas)}")
+            value_so_far_u += value_u(self.areas[number], answer.energies)
+            scaled_so_far += answer.scaled
+            stage = f"area {number + 1} of {len(self.areas)}"
+            yield Progress(stage, value_so_far_u, ceil_div(scaled_so_far, SCALE))
         self._settle()
         yield self._progress("budget")
         if sum(int(area.allowed.sum()) for area in self.areas) * self.spec.slots <= EXACT_COLUMNS_MAX:
