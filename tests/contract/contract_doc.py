@@ -54,6 +54,7 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
 "Key -> (chain, structure, meaning)."
 
 PARTS: tuple[type[msgspec.Struct], ...] = (
+    kinds.Call,
     event.EventSpec,
     event.Unit,
     market.Offer,

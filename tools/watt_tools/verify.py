@@ -191,8 +191,9 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         me = self.parties[chain].get(signer)
         need(me and nonce == me.nonce + 1, "nobody known has signed it, or not with its next nonce")
         me.nonce += 1
-        if not code:
-            call = Space(kind=kind, fields=decode(bytes(fields)), me=me, header=header, where=self.where)
+        inner = [] if code else decode(bytes(fields))[0] if kind == "Batch" else [[kind, decode(bytes(fields))]]
+        for kind, listed in inner:  # a batch is its calls, in order
+            call = Space(kind=kind, fields=listed, me=me, header=header, where=self.where)
             self.calls[chain].append(call)
             if kind in ("Inbox", "Anchor"):
                 self.certify(call.fields[0], decode(call.fields[1]))

@@ -27,7 +27,7 @@ from watt_chain.contract import (
 )
 from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of, spell
 from watt_chain.contract.event import State, Trigger
-from watt_chain.contract.kinds import TABLE, Place
+from watt_chain.contract.kinds import TABLE, Batch, Place
 from watt_chain.contract.market import Market
 from watt_chain.contract.objects import (
     INBOX_KEY,
@@ -50,6 +50,8 @@ from watt_chain.transaction import DecodedTransaction
 
 UNKNOWN_NONCE: Final = -1
 "What next_nonce answers for a key that may not sign."
+
+BATCH: Final = "Batch"
 
 Function = Callable[[Session, Account, Any], None]
 "Fields are of the type that TABLE names for the kind; `dispatch` decodes them before the call."
@@ -87,6 +89,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "PriceIncentives": incentive.price_incentives,
     "Punish": incentive.punish,
     "Points": points.issue_points,
+    BATCH: lambda session, signer, fields: run_batch(session, signer, fields),
     **ELECTION,
     "Validators": not_yet,
     "CrossOp": not_yet,
@@ -99,16 +102,30 @@ def dispatch(session: Session, place: Place, functions: dict[str, Function], tx:
     if key is None:
         refuse("unknown-signer")
     refuse_if(key.to_height != registration.FOREVER, "revoked")
-    signer = session.account(key.account)
-    kind = TABLE.get((place, tx.kind))
+    _call(session, place, functions, session.account(key.account), tx.kind, tx.fields_raw)
+
+
+def _call(
+    session: Session, place: Place, functions: dict[str, Function], signer: Account, name: str, fields_raw: bytes
+) -> None:
+    """Test kind, role and fields of one call, then run it. Raises Refused."""
+    kind = TABLE.get((place, name))
     if kind is None:
         refuse("unknown-kind")
     refuse_if(signer.role not in kind.roles, "role")
     try:
-        fields = codec.decode(tx.fields_raw, kind.fields)
+        fields = codec.decode(fields_raw, kind.fields)
     except codec.DecodeError:
         refuse("malformed")
-    functions[tx.kind](session, signer, fields)
+    functions[name](session, signer, fields)
+
+
+def run_batch(session: Session, signer: Account, fields: Batch) -> None:
+    """All calls in order, each as if it came alone; the first that is refused refuses them all."""
+    for call in fields.calls:
+        refuse_if(call.kind == BATCH, "nested")
+        # The account is read again: the call before may have changed it.
+        _call(session, "area", FUNCTIONS, session.account(signer.id), call.kind, bytes(call.fields))
 
 
 class Keeper:

@@ -24,6 +24,8 @@ Energy = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 "Wh in one slot."
 SlotEnergies = Annotated[list[Energy], msgspec.Meta(min_length=1, max_length=SLOTS_MAX)]
 
+BATCH_CALLS_MAX: Final = 32
+"Calls of one Batch: eight hours of quarter-hourly checkpoints; some 10 kB, far below what a household may send."
 PLUGS_MAX: Final = 64
 "Plugs of one metering point; a flat has fewer circuits."
 RATED_W_MAX: Final = 25_000
@@ -154,6 +156,19 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
 
     frame: Annotated[bytes, msgspec.Meta(max_length=1024)]
     main_meter_mwh: Annotated[int, msgspec.Meta(ge=-1, le=2**62)]
+
+
+class Call(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One call of a Batch: its kind, and the fields of that kind."""
+
+    kind: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    fields: msgspec.Raw
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Several calls of one user under one signature and one nonce: all of them are carried out, in order, or none."""
+
+    calls: Annotated[list[Call], msgspec.Meta(min_length=1, max_length=BATCH_CALLS_MAX)]
 
 
 class Anchor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -390,6 +405,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         "event, account, pool, strength, result; emits EventClosed",
         (*_EVENT, "order"),
     ),
+    ("area", "Batch"): Kind(("user",), (), Batch, "as its calls", "as its calls", ("nested",)),
     ("area", "Ticket"): _TICKET,
     ("area", "SeedCommit"): _SEED_COMMIT,
     ("area", "SeedReveal"): _SEED_REVEAL,
