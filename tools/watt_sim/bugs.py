@@ -381,7 +381,7 @@ _EXECUTION = (
         "4.9.3",
         (
             "watt_chain.pbft.exchange",
-            "Exchange.check_overdue",
+            "Exchange._check",
             "is_signed(tx, self._desk.app.network, self._desk.config.verify)",
             "True",
         ),
@@ -391,6 +391,7 @@ _EXECUTION = (
         "4.9.3",
         (_ATTEST, "Attestations.due_ms", "over_ms = first[1] + ATTEST_WAIT_MS", "return self._due_ms"),
         (_ATTEST, "Attestations.overdue", "for digest, (_, since_ms)", "return []\n    for digest, (_, since_ms)"),
+        (_ATTEST, "Attestations.wanted", "if digest in self._room", "if False"),
     ),
     _bug(
         "the-innocent-are-convicted",

@@ -29,7 +29,14 @@ NEVER = 1 << 30
 OFFSET_STEP = 1_000_000
 """Between the first seeds of two hunts for the same bug."""
 TESTS = Path(__file__).parents[2] / "tests" / "chain"
-TEST_FILES = ("test_replica.py", "test_viewchange.py", "test_ledger.py", "test_pool.py", "test_tree.py")
+TEST_FILES = (
+    "test_replica.py",
+    "test_viewchange.py",
+    "test_attest.py",
+    "test_ledger.py",
+    "test_pool.py",
+    "test_tree.py",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 Each run founds an area of n stations (TLS, fdatasync, contract, state root, exactly `wattpact station run`), enrols the
 signers, measures what the cores can verify, then loads the stations: closed with a few blocks under way for
 throughput, then open at half of what that gave for latency, and measures the cores again in between. The limit is
-cores * verifications per second / n / signatures per transaction: what is left when nothing costs anything but the
-signatures that everybody checks.
+cores * verifications per second / n: what is left when nothing costs anything but one signature for each call, and
+everybody checks it. Assigned verifiers and batches go beyond it: they check fewer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from watt_tools.bench_limit import Probe, cores, verifications_per_s
-from watt_tools.bench_load import Load, Phase
+from watt_tools.bench_load import Load
 from watt_tools.bench_net import USERS, BenchNet
 
 WINDOW_BLOCKS = 4
@@ -37,18 +37,21 @@ class Plan:
     block: int = 500
     verifiers: str = "all"
     "Or `assigned`: f + 1 stations check a signature for all (CONSENSUS.md 4.9)."
+    calls: int = 1
+    "Calls of a transaction: more than one are a batch under one signature."
 
 
 @dataclass
 class Figures:
-    """One run. CPU is that of all stations, per transaction and station, in microseconds."""
+    """One run. CPU is that of all stations, per call and station, in microseconds; without batches a call is a
+    transaction."""
 
     nodes: int
     block: int
     verifiers: str
+    calls: int
     cores: int
     tx_bytes: int
-    signatures: int
     verifications_per_s: float
     unit_us: float
     rate: float
@@ -68,8 +71,8 @@ class Figures:
 
     @property
     def limit(self) -> float:
-        """Transactions a second, if nothing cost anything but signatures."""
-        return self.verifications_per_s / self.nodes / self.signatures
+        """Calls a second, if nothing cost anything but one signature for each, checked by everybody."""
+        return self.verifications_per_s / self.nodes
 
     @property
     def units(self) -> float:
@@ -123,7 +126,7 @@ async def _measure(plan: Plan, net: BenchNet) -> Figures:
         await load.settle()
     speed_before = verifications_per_s()
     rounds = int(HEADROOM * speed_before / plan.nodes * (2 * plan.seconds + WARM_UP_S) / USERS) + 1
-    txs = net.withdrawals(1, rounds)
+    txs = net.withdrawals(1, rounds, plan.calls)
     window = WINDOW_BLOCKS * plan.block
     _, used = await load.closed(txs, window, WARM_UP_S)
     probe.unit_s()
@@ -137,26 +140,27 @@ async def _measure(plan: Plan, net: BenchNet) -> Figures:
     half, _ = await load.open(txs[used:], peak.rate / 2, plan.seconds)
     refused = _refusals(net)
     await load.close()
-    spent = _Spent(before, after, peak, plan.nodes)
+    each = peak.final * plan.calls * plan.nodes
+    spent = _Spent(before, after, each)
     return Figures(
         nodes=plan.nodes,
         block=plan.block,
         verifiers=plan.verifiers,
+        calls=plan.calls,
         cores=cores(),
         tx_bytes=len(txs[0]),
-        signatures=1,
         verifications_per_s=speed,
         unit_us=unit_s * 1e6,
-        rate=peak.rate,
+        rate=peak.rate * plan.calls,
         block_filled=peak.final / max(1, peak.blocks),
         cpu_us=spent.us("cpu_s"),
-        client_us=client_s * 1e6 / peak.final / plan.nodes,
+        client_us=client_s * 1e6 / each,
         parts_us=spent.parts(),
         syncs_per_block=spent.total("syncs") / plan.nodes / max(1, peak.blocks),
         sync_ms=spent.total("sync_s") * 1000 / max(1, spent.total("syncs")),
-        wire_bytes=spent.total("sent") / peak.final / plan.nodes,
-        disk_bytes=(sum(disk_after) - sum(disk_before)) / peak.final / plan.nodes,
-        half_rate=half.sent / plan.seconds,
+        wire_bytes=spent.total("sent") / each,
+        disk_bytes=(sum(disk_after) - sum(disk_before)) / each,
+        half_rate=half.sent * plan.calls / plan.seconds,
         p50_ms=half.quantile(0.5) * 1000,
         p99_ms=half.quantile(0.99) * 1000,
         late_ticks=half.late,
@@ -167,16 +171,16 @@ async def _measure(plan: Plan, net: BenchNet) -> Figures:
 class _Spent:
     """What the stations spent between two dumps."""
 
-    def __init__(self, before: list[dict[str, Any]], after: list[dict[str, Any]], phase: Phase, nodes: int) -> None:
+    def __init__(self, before: list[dict[str, Any]], after: list[dict[str, Any]], each: int) -> None:
         self._pairs = list(zip(before, after, strict=True))
-        self._each = phase.final * nodes
+        self._each = each
 
     def total(self, name: str) -> float:
         """Sum over the stations."""
         return float(sum(after[name] - before[name] for before, after in self._pairs))
 
     def us(self, name: str) -> float:
-        """Microseconds per transaction and station."""
+        """Microseconds per call and station."""
         return self.total(name) * 1e6 / self._each
 
     def parts(self) -> dict[str, float]:
@@ -221,13 +225,13 @@ def _report(f: Figures) -> str:
     """One run for a person."""
     parts = "  ".join(f"{part} {us / f.unit_us:.3f}" for part, us in f.parts_us.items())
     lines = [
-        f"n = {f.nodes}, verified by {f.verifiers}, blocks of at most {f.block}, {f.tx_bytes} bytes a transaction",
-        f"limit    {f.limit:8.0f} tx/s = {f.verifications_per_s:.0f} verifications/s on {f.cores} cores / {f.nodes}",
-        f"reached  {f.rate:8.0f} tx/s = {f.rate / f.limit:.0%} of the limit, {f.block_filled:.0f} a block",
-        f"CPU      {f.units:8.3f} units of {f.unit_us:.0f} us per tx and station (client {f.client_units:.2f})",
+        f"n = {f.nodes}, verified by {f.verifiers}, blocks of {f.block}, {f.calls} call(s) in {f.tx_bytes} bytes",
+        f"limit    {f.limit:8.0f} calls/s = {f.verifications_per_s:.0f} verifications/s on {f.cores} cores / {f.nodes}",
+        f"reached  {f.rate:8.0f} calls/s = {f.rate / f.limit:.0%} of the limit, {f.block_filled:.0f} a block",
+        f"CPU      {f.units:8.3f} units of {f.unit_us:.0f} us per call and station (client {f.client_units:.2f})",
         f"         {parts}",
-        f"latency  {f.p50_ms:8.0f} ms p50, {f.p99_ms:.0f} ms p99 to the certificate at {f.half_rate:.0f} tx/s",
-        f"bytes    {f.wire_bytes:8.0f} on the wire, {f.disk_bytes:.0f} on disk, per transaction and station",
+        f"latency  {f.p50_ms:8.0f} ms p50, {f.p99_ms:.0f} ms p99 to the certificate at {f.half_rate:.0f} calls/s",
+        f"bytes    {f.wire_bytes:8.0f} on the wire, {f.disk_bytes:.0f} on disk, per call and station",
         f"disk     {f.syncs_per_block:8.1f} syncs a block of {f.sync_ms:.1f} ms; refused: {f.refused or 'nothing'}",
     ]
     return "\n  ".join(lines)
@@ -235,11 +239,11 @@ def _report(f: Figures) -> str:
 
 def table(found: list[Figures]) -> str:
     """The markdown of CONSENSUS.md."""
-    head = "| n | verify | limit tx/s | reached | of the limit | verify-units | p50 ms | p99 ms | wire B | disk B |"
-    lines = [head, "|--:|---" + "|--:" * 8 + "|"]
+    head = "| n | verify | K | limit/s | reached | of the limit | verify-units | p50 ms | p99 ms | wire B | disk B |"
+    lines = [head, "|--:|---" + "|--:" * 9 + "|"]
     for f in found:
         lines.append(
-            f"| {f.nodes} | {f.verifiers} | {f.limit:.0f} | {f.rate:.0f} | {f.rate / f.limit:.0%} | {f.units:.2f} "
-            f"| {f.p50_ms:.0f} | {f.p99_ms:.0f} | {f.wire_bytes:.0f} | {f.disk_bytes:.0f} |"
+            f"| {f.nodes} | {f.verifiers} | {f.calls} | {f.limit:.0f} | {f.rate:.0f} | {f.rate / f.limit:.0%} "
+            f"| {f.units:.2f} | {f.p50_ms:.0f} | {f.p99_ms:.0f} | {f.wire_bytes:.0f} | {f.disk_bytes:.0f} |"
         )
     return "\n".join(lines)

@@ -16,6 +16,7 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     chain.add_argument("--block", type=int, default=500, help="most transactions of a block (default 500)")
     ways = ("all", "assigned", "all,assigned")
     chain.add_argument("--verifiers", choices=ways, default="all", help="who checks a signature: all, or f + 1 for all")
+    chain.add_argument("--calls", type=_calls, default=[1], metavar="K,K", help="calls under one signature (default 1)")
     chain.add_argument("--dir", type=Path, help="where the stations live (default: a temporary folder)")
     chain.add_argument("--inside", type=int, metavar="COUNT", help="cores only, COUNT transactions in this process")
     chain.add_argument("--json", action="store_true")
@@ -30,19 +31,29 @@ def _run(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_chain
 
     plans = [
-        bench_chain.Plan(nodes, chosen.seconds, chosen.block, verifiers)
+        bench_chain.Plan(nodes, chosen.seconds, chosen.block, verifiers, calls)
         for nodes in chosen.nodes
+        for calls in chosen.calls
         for verifiers in chosen.verifiers.split(",")
     ]
     return bench_chain.main(plans, chosen.dir, as_json=chosen.json)
 
 
 def _counts(text: str) -> list[int]:
-    """Numbers of stations, each 1 to 16."""
+    """Numbers of stations."""
+    return _numbers(text, 16)
+
+
+def _calls(text: str) -> list[int]:
+    """Numbers of calls in a transaction; the contract takes 32."""
+    return _numbers(text, 32)
+
+
+def _numbers(text: str, most: int) -> list[int]:
     try:
-        counts = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: numbers separated by commas, such as 4,7,10") from None
-    if not all(1 <= count <= 16 for count in counts):
-        raise argparse.ArgumentTypeError(f"{text!r}: allowed is 1..16 stations")
-    return counts
+    if not all(1 <= number <= most for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed is 1..{most} each")
+    return numbers

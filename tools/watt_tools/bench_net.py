@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from watt_chain import codec
 from watt_chain.contract import kinds
 from watt_chain.contract.rules import RULES_1
@@ -172,10 +173,12 @@ class BenchNet:
             for number, user in enumerate(self.users)
         ]
 
-    def withdrawals(self, first_nonce: int, rounds: int) -> list[bytes]:
-        """`rounds` transactions of every user: one signature each, money moves."""
+    def withdrawals(self, first_nonce: int, rounds: int, calls: int = 1) -> list[bytes]:
+        """`rounds` transactions of every user: one signature each, money moves; several `calls` are a batch."""
+        one = kinds.Call("Withdraw", msgspec.Raw(codec.encode(kinds.Withdraw(1))))
+        kind, fields = ("Withdraw", kinds.Withdraw(1)) if calls == 1 else ("Batch", kinds.Batch([one] * calls))
         return [
-            self._sign(user, "Withdraw", nonce, kinds.Withdraw(1))
+            self._sign(user, kind, nonce, fields)
             for nonce in range(first_nonce, first_nonce + rounds)
             for user in self.users
         ]

@@ -264,6 +264,11 @@ class Agreement:
             hash_ = round_.signed_prepares.get(round_.view)
             if hash_ is not None:
                 self._send_vote(Prepare(self._app.chain, desk.index, round_.height, round_.view, hash_))
+            if round_.proposal is not None and round_.proposal.waiting:
+                self._exchange.check_wanted(round_.proposal)
+                if not round_.proposal.waiting:
+                    self._complete()
+                    return
             self._fetch(desk.peers)
         if round_.signed_commits:
             view = max(round_.signed_commits)

@@ -15,9 +15,9 @@ from watt_chain.transaction import DecodedTransaction
 
 ATTEST_DELAY_MS = 60
 """Attestations within this time share a frame, which costs each of its receivers one verification."""
-ATTEST_WAIT_MS = 300
-"""How long a transaction waits for its attestations before it is checked here; several times the delay above, well
-below a view's patience."""
+ATTEST_WAIT_MS = 1500
+"""How long a transaction waits for its attestations before it is checked here. An attester under full load has a second
+of work before it; one that is dead is waited for by the first transactions only (MISSES_MAX)."""
 ROOM_MAX = 4096
 """Transactions that wait for attestations; when so many do, the next is checked at once."""
 ROOM_BYTES_MAX = 4 * 1024 * 1024
@@ -147,12 +147,22 @@ class Attestations:
             if since_ms + ATTEST_WAIT_MS > desk.now_ms or len(found) == OVERDUE_PER_STEP:
                 break
             found.append(self._room[digest][0])
-        for tx in found:
+        self._give_up(found)
+        return found
+
+    def wanted(self, digests: Iterable[bytes]) -> list[DecodedTransaction]:
+        """Those that wait here and are wanted now: a proposal has waited for them long enough (4.9.3)."""
+        found = [self._room[digest][0] for digest in digests if digest in self._room]
+        self._give_up(found)
+        return found
+
+    def _give_up(self, txs: list[DecodedTransaction]) -> None:
+        desk = self._desk
+        for tx in txs:
             self._leave(tx.digest)
             for peer in self._assigned(tx.digest):
                 if peer != desk.index and tx.digest not in self._said[peer]:
                     self._misses[peer] += 1
-        return found
 
     def convict(self, tx: DecodedTransaction) -> None:
         """The signature does not hold: whoever attested it signed a lie (4.9.4)."""

@@ -79,7 +79,15 @@ class Exchange:
 
     def check_overdue(self) -> None:
         """Check what nobody attested in time."""
-        for tx in self.attest.overdue():
+        self._check(self.attest.overdue())
+
+    def check_wanted(self, proposal: Proposal) -> None:
+        """Check what a proposal lacks and nobody has attested yet."""
+        self._check(self.attest.wanted(tuple(proposal.waiting)))
+        self.fill(proposal)
+
+    def _check(self, txs: list[DecodedTransaction]) -> None:
+        for tx in txs:
             if is_signed(tx, self._desk.app.network, self._desk.config.verify):
                 self.take_decoded(tx, verified=True, shared=True)
             else:
