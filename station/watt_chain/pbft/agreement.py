@@ -141,11 +141,11 @@ class Agreement:
         else:
             self._complete()
 
-    def refill(self) -> None:
-        """Transactions arrived: the proposal may have waited for them."""
+    def refill(self, wanted: bool = False) -> None:
+        """Transactions arrived that the proposal may wait for; `wanted`: it has waited for attestations long enough."""
         proposal = self.round.proposal
         if proposal is not None and proposal.waiting:
-            self._exchange.fill(proposal)
+            self._exchange.fill(proposal, wanted)
             if not proposal.waiting:
                 self._complete()
 
@@ -264,11 +264,7 @@ class Agreement:
             hash_ = round_.signed_prepares.get(round_.view)
             if hash_ is not None:
                 self._send_vote(Prepare(self._app.chain, desk.index, round_.height, round_.view, hash_))
-            if round_.proposal is not None and round_.proposal.waiting:
-                self._exchange.check_wanted(round_.proposal)
-                if not round_.proposal.waiting:
-                    self._complete()
-                    return
+            self.refill(wanted=True)
             self._fetch(desk.peers)
         if round_.signed_commits:
             view = max(round_.signed_commits)

@@ -81,11 +81,6 @@ class Exchange:
         """Check what nobody attested in time."""
         self._check(self.attest.overdue())
 
-    def check_wanted(self, proposal: Proposal) -> None:
-        """Check what a proposal lacks and nobody has attested yet."""
-        self._check(self.attest.wanted(tuple(proposal.waiting)))
-        self.fill(proposal)
-
     def _check(self, txs: list[DecodedTransaction]) -> None:
         for tx in txs:
             if is_signed(tx, self._desk.app.network, self._desk.config.verify):
@@ -114,8 +109,10 @@ class Exchange:
             if reason in ("tx-form", "tx-chain", "tx-signature"):
                 self._desk.reject(reason, message.sender)
 
-    def fill(self, proposal: Proposal) -> None:
-        """Put what the pool has into a proposal."""
+    def fill(self, proposal: Proposal, wanted: bool = False) -> None:
+        """Put what the pool has into a proposal; when `wanted`, check first what it lacks and nobody has attested yet."""
+        if wanted:
+            self._check(self.attest.wanted(tuple(proposal.waiting)))
         for digest in list(proposal.waiting):
             tx = self.pool.find(digest)
             if tx is not None:
