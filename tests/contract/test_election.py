@@ -89,7 +89,7 @@ def test_one_more_ticket_nonce_changes_nothing_in_the_election() -> None:
     assert seen[0] == seen[1]
 
 
-@pytest.mark.row("F6", "B30")
+@pytest.mark.row("B30")
 def test_a_restart_and_a_snapshot_know_the_order_from_the_state_alone() -> None:
     world = in_term(2, tickets=[0, 1, 3])
     contract = AreaContract(Market())

@@ -1,5 +1,6 @@
 """The planted bugs: what goes wrong in consensus cores, one at a time (table: `wattpact sim mutants`)."""
 
+from watt_sim.bugs_election import ELECTION
 from watt_sim.planting import Edit, Mutant
 
 _AGREEMENT = "watt_chain.pbft.agreement"
@@ -499,7 +500,7 @@ _CLIENT = (
     ),
 )
 
-BUGS: tuple[Mutant, ...] = _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT
+BUGS: tuple[Mutant, ...] = _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + ELECTION
 """Every planted bug, by what it breaks."""
 
 

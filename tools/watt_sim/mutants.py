@@ -1,6 +1,6 @@
 """Who finds the planted bugs: each is planted in a process of its own, then looked for with growing expense.
 
-First random seeds with four and seven validators, then twins, then the hand-written tests of `tests/chain`. The first
+First random seeds with four and seven validators, then twins, then the hand-written tests of `TEST_FILES`. The first
 violation kills the bug. What only a hand-written test kills is marked as such: no amount of seeds would have helped.
 """
 
@@ -28,14 +28,17 @@ SEVEN_EVERY = 8
 NEVER = 1 << 30
 OFFSET_STEP = 1_000_000
 """Between the first seeds of two hunts for the same bug."""
-TESTS = Path(__file__).parents[2] / "tests" / "chain"
+TESTS = Path(__file__).parents[2] / "tests"
 TEST_FILES = (
-    "test_replica.py",
-    "test_viewchange.py",
-    "test_attest.py",
-    "test_ledger.py",
-    "test_pool.py",
-    "test_tree.py",
+    "chain/test_replica.py",
+    "chain/test_viewchange.py",
+    "chain/test_attest.py",
+    "chain/test_ledger.py",
+    "chain/test_pool.py",
+    "chain/test_tree.py",
+    "chain/test_election.py",
+    "contract/test_election.py",
+    "paper/test_election_rows.py",
 )
 
 

@@ -69,6 +69,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     mutants.add_argument("--hunts", type=int, default=1, help="hunts from fresh seeds, for the median (default 1)")
     mutants.add_argument("--json", action="store_true", help="print one JSON object")
     mutants.set_defaults(handler=_mutants)
+    elections = actions.add_parser("elections", help="how often attackers lead, against their fair share")
+    elections.add_argument("--elections", type=int, default=100_000, metavar="N", help="draws of a leader per row")
+    elections.add_argument("--replicas", type=int, default=7, metavar="N", help="validators, 4 to 16 (default 7)")
+    elections.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    elections.add_argument("--json", action="store_true", help="print one JSON object")
+    elections.set_defaults(handler=_elections)
     model_cli.add(actions)
 
 
@@ -128,6 +134,36 @@ def _control(chosen: argparse.Namespace) -> int:
     print(f"{len(chosen.seeds)} seeds, {chosen.replicas} validators, {few} liars: {forks} forks")
     print(f"{unnamed} forks name fewer than {few} liars, {wronged} name an honest validator")
     return 0 if forks and not unnamed and not wronged else 1
+
+
+def _elections(chosen: argparse.Namespace) -> int:
+    """Exit code 1 when an attack pays or a control does not."""
+    from watt_sim.elections import failures, play_all
+
+    if not 4 <= chosen.replicas <= 16 or chosen.elections < 1:
+        print("expected --replicas 4 to 16 and at least one election", file=sys.stderr)
+        return 2
+    head = f"{'play':<24}{'players':>8}{'elections':>11}{'wins':>8}{'fair':>10}{'ratio':>7}{'+-':>7}{'chi2':>9}{'p':>9}"
+    if not chosen.json:
+        print(f"{chosen.replicas} validators\n{head}  note")
+    rows = []
+    for row in play_all(chosen.replicas, chosen.elections, chosen.jobs):
+        rows.append(row)
+        if not chosen.json:
+            figures = (
+                f"{row.wins:>8}{row.fair:>10.1f}{row.ratio:>7.3f}{row.error:>7.3f}{row.chi_squared:>9.1f}{row.p:>9.2g}"
+            )
+            print(f"{row.name:<24}{row.players:>8}{row.elections:>11}{figures}  {row.note}", flush=True)
+    wrong = failures(rows)
+    if chosen.json:
+        print(
+            json.dumps(
+                {"validators": chosen.replicas, "rows": [asdict(row) for row in rows], "failures": wrong}, indent=2
+            )
+        )
+    for text in wrong:
+        print(text, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _progress(summary: Summary, total: int, seconds: float) -> None:
