@@ -7,8 +7,11 @@ _TICKETS = "watt_chain.contract.tickets"
 _EVIDENCE = "watt_chain.contract.evidence"
 
 
+TESTS = ("chain/test_election.py", "contract/test_election.py", "paper/test_election_rows.py")
+
+
 def _bug(name: str, rule: str, *edits: tuple[str, str, str, str]) -> Mutant:
-    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits))
+    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), TESTS)
 
 
 ELECTION = (

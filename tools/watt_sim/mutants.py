@@ -82,11 +82,11 @@ def hunt(mutant: Mutant, seconds: int, offset: int) -> Kill:
         number += 1
         if result.violation:
             return kill("twins", f"{result.seed}: {result.violation[:90]}", number - offset)
-    name = _failing_test()
+    name = _failing_test(mutant.tests)
     return kill("test" if name else "", name, 1)
 
 
-def _failing_test() -> str:
+def _failing_test(first: tuple[str, ...]) -> str:
     """The first hand-written test that fails with the planted bug; empty when all pass."""
     import pytest
 
@@ -98,7 +98,7 @@ def _failing_test() -> str:
                 self.name = report.nodeid.rsplit("::", 1)[-1]
 
     failures = Failures()
-    files = [str(TESTS / name) for name in TEST_FILES]
+    files = [str(TESTS / name) for name in dict.fromkeys((*first, *TEST_FILES))]
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files], plugins=[failures])
     return failures.name

@@ -33,6 +33,8 @@ class Mutant:
     name: str
     rule: str
     edits: tuple[Edit, ...]
+    tests: tuple[str, ...] = ()
+    "Test files to be tried first, as `mutants.TEST_FILES` names them."
 
 
 class PlantError(Exception):
