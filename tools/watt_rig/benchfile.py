@@ -58,7 +58,7 @@ class PlugPart(Section, frozen=True, kw_only=True):
     chip: Literal["cse7766", "bl0942", "pzem004t", "bl0937"] = "cse7766"
     load: str = "100"
     rated_w: Annotated[int, msgspec.Meta(ge=1, le=30_000)] = 3680
-    heap_kib: Annotated[int, msgspec.Meta(ge=128, le=65_536)] = 320
+    heap_kib: Annotated[int, msgspec.Meta(ge=128, le=65_536)] = 384
     flash_kib: Annotated[int, msgspec.Meta(ge=256, le=16_384)] = 2048
 
 

@@ -114,7 +114,7 @@ class VirtualPlug:
         clock: Clock,
         chip: Chip,
         interpreter: str,
-        heap_kib: int = 320,
+        heap_kib: int = 384,
         flash_kib: int = 2048,
         radio: Radio | None = None,
     ) -> None:

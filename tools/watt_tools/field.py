@@ -32,7 +32,7 @@ PLUGS = (
     PlugPart(name="fridge", chip="cse7766", load="fridge", rated_w=2300),
 )
 SPEED = 160
-"World seconds per second: a day in nine minutes."
+"World seconds per second: a day in nine minutes. Ten for each second of the plugs' timers, a step of the fast bench."
 TIMER_SPEED = 16
 "Of the plugs' ticks: five seconds of theirs are a third of one, in which an answer on a loaded machine still fits."
 CONFIRM_S = 75

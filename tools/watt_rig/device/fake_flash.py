@@ -3,6 +3,8 @@
 import fake_host
 
 BLOCK = 4096
+ERASED = b"\xff" * BLOCK
+"Made once: a plug's heap must not pay for a chip's erasing."
 
 
 class FileFlash:
@@ -15,7 +17,7 @@ class FileFlash:
         except OSError:
             with open(path, "wb") as file:
                 for _ in range(self._count):
-                    file.write(b"\xff" * BLOCK)
+                    file.write(ERASED)
             self._file = open(path, "r+b")
 
     def readblocks(self, number, data, offset=0):
@@ -42,5 +44,5 @@ class FileFlash:
         if operation == 6:
             # LittleFS never relies on the content of an erased block; a chip would hold 0xFF now.
             self._file.seek(argument * BLOCK)
-            self._file.write(b"\xff" * BLOCK)
+            self._file.write(ERASED)
         return 0

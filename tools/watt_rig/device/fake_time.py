@@ -42,6 +42,9 @@ def follow_world():
     if hasattr(kind, "bench_error_s"):
         return
     kind.bench_error_s = 0
+    kind.bench_timer_s = -1
+    fake_host.stepped = True
+    boot_s = fake_host.world_s()
     work = kind.work
 
     def followed_work(self, timer_s):
@@ -52,7 +55,11 @@ def follow_world():
         return busy
 
     def followed_now_s(self, timer_s):
-        return timer_s if self._set_s < 0 else fake_host.world_s() + self.bench_error_s
+        if timer_s != self.bench_timer_s:
+            self.bench_timer_s = timer_s
+            fake_host.step_world()
+        now_s = fake_host.world_s()
+        return now_s - boot_s if self._set_s < 0 else now_s + self.bench_error_s
 
     kind.work = followed_work
     kind.now_s = followed_now_s
