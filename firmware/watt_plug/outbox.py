@@ -119,11 +119,17 @@ class Outbox:
             entry.wait_s = RESEND_FIRST_S
 
     def due(self, timer_s: int) -> list[tuple[int, bytes]]:
-        """Return (counter, bytes) of the oldest entries in the window that were not sent yet or waited long enough."""
+        """Return (counter, bytes) of the oldest entries in the window that were not sent yet or waited long enough.
+
+        What is older than a repetition goes with it: a gateway that sees one frame three times, and nothing older,
+        takes the older ones for lost and refuses them from then on.
+        """
         result: list[tuple[int, bytes]] = []
         size = 0
-        for entry in self._entries[:WINDOW]:
-            if entry.sent_s >= 0 and timer_s - entry.sent_s < entry.wait_s:
+        window = self._entries[:WINDOW]
+        waited = [entry.sent_s >= 0 and timer_s - entry.sent_s >= entry.wait_s for entry in window]
+        for index, entry in enumerate(window):
+            if entry.sent_s >= 0 and True not in waited[index:]:
                 size += entry.size
                 continue
             data = self._storage.read(self._name(entry.counter))
@@ -132,7 +138,7 @@ class Outbox:
                     break
                 size += len(data)
                 entry.size = len(data)
-                if entry.sent_s >= 0:
+                if waited[index]:
                     entry.wait_s = min(2 * entry.wait_s, RESEND_MAX_S)
                 entry.sent_s = timer_s
                 result.append((entry.counter, data))

@@ -130,6 +130,20 @@ def test_batches_are_sent_in_a_window_and_repeated_ever_more_slowly() -> None:
     assert [counter for counter, _ in made.due(3 * wait_s + 2)] == list(range(2, window + 2))
 
 
+def test_a_repetition_never_goes_without_the_older_ones() -> None:
+    """A gateway that sees one frame three times, and nothing older, gives the older ones up (watt_gateway GAP_OFFERS)."""
+    wait_s = outbox.RESEND_FIRST_S
+    made = filled(MemoryStorage(), 1)
+    for time_s in (0, wait_s, 3 * wait_s):
+        assert [counter for counter, _ in made.due(time_s)] == [1]
+    made.store(2, batch.encode(frame(2), []))
+    made.add(2, bytes(32))
+    assert [counter for counter, _ in made.due(3 * wait_s + 1)] == [2]
+    # The first one would wait until 7 * wait_s by itself.
+    assert [counter for counter, _ in made.due(4 * wait_s + 1)] == [1, 2]
+    assert [counter for counter, _ in made.due(6 * wait_s + 1)] == [1, 2]
+
+
 def test_a_full_outbox_gives_up_the_oldest_and_counts_it() -> None:
     storage = MemoryStorage()
     made = outbox.Outbox(storage)
