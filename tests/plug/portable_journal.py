@@ -131,7 +131,7 @@ def test_batches_are_sent_in_a_window_and_repeated_ever_more_slowly() -> None:
 
 
 def test_a_repetition_never_goes_without_the_older_ones() -> None:
-    """A gateway that sees one frame three times, and nothing older, gives the older ones up (watt_gateway GAP_OFFERS)."""
+    """A gateway that sees one frame three times, and nothing older, gives the older ones up."""
     wait_s = outbox.RESEND_FIRST_S
     made = filled(MemoryStorage(), 1)
     for time_s in (0, wait_s, 3 * wait_s):
