@@ -48,7 +48,9 @@ def pair(number: int = 1, state: PairState = PairState.PROPOSED, **changes: obje
 
 
 def sealed() -> Sealed:
-    return Sealed(ME, bytes(32), 0, True, "sell", 300, PLAN.slot_wh, "qualified", "open")
+    return Sealed(
+        ME, bytes(32), 0, True, "sell", 300, PLAN.slot_wh, "qualified", "open", bytes(16), [160] * 4, "profile"
+    )
 
 
 def row() -> ResultRow:
