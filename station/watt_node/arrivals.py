@@ -40,6 +40,9 @@ class Door(Protocol):
     def bad_signature(self, tx: DecodedTransaction) -> None:
         """The signature does not hold; a validator may have said that it does."""
 
+    def blame(self, sender: int, faults: int) -> None:
+        """A validator gossiped so many transactions that it must have seen are wrong."""
+
 
 class Arrivals:
     """The way into the pool of one node; lives in its event loop."""
@@ -51,6 +54,7 @@ class Arrivals:
         self._hand_in = door.hand_in
         self._may_wait = door.may_wait
         self._on_bad = door.bad_signature
+        self._blame = door.blame
         self._count = count
         self._waiting: list[_Waiting] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -77,17 +81,19 @@ class Arrivals:
         self._waiting.append((decoded, shared, future))
         return self._count_if(await future)
 
-    async def take_all(self, txs: Sequence[bytes], shared: bool, known: Sequence[str] = ()) -> None:
-        """A run of transactions of which nobody waits for an answer; returns when they are in the pool or counted.
+    async def take_all(self, txs: Sequence[bytes], shared: bool, known: Sequence[str] = ()) -> int:
+        """A run of transactions of which nobody waits for an answer; how many were their sender's fault.
 
-        Reasons in `known` are not counted: a peer cannot know which of its transactions we have.
+        Returns when they are in the pool or counted. Reasons in `known` are not: a peer cannot know what we have.
         """
+        faults = 0
         found: list[DecodedTransaction] = []
         for tx in txs:
             try:
                 decoded = decode_transaction(tx)
             except DecodeError:
                 self._count("undecodable")
+                faults += 1
                 continue
             reason = self.objection(decoded)
             if not reason:
@@ -97,6 +103,8 @@ class Arrivals:
         for reason in await self._admit(found, shared):
             if reason and reason not in known:
                 self._count(reason)
+                faults += reason == "signature"
+        return faults
 
     def take_gossip(self, sender: int, public: bytes, frame: bytes) -> None:
         """A gossip frame of a peer; opened and verified in the threads, its own signature first."""
@@ -176,8 +184,11 @@ class Arrivals:
                 return
             except DecodeError as error:
                 self._count(str(error))
+                self._blame(sender, 1)
                 return
-            await self.take_all(transactions, shared=True, known=KNOWN)
+            faults = await self.take_all(transactions, shared=True, known=KNOWN)
+            if faults:
+                self._blame(sender, faults)
         finally:
             self._gossip_open[sender] -= 1
 

@@ -43,6 +43,7 @@ from watt_node.config import (
 from watt_node.disk import RealDisk, StoreError
 from watt_node.elector import Elector
 from watt_node.keys import read_secret
+from watt_node.links import FAULTS
 from watt_node.log import Log
 from watt_node.names import chain_name, node_name
 from watt_node.peers import Peers
@@ -227,10 +228,9 @@ class Node:
             return self._count("starting")
         return await self.arrivals.take(tx, shared)
 
-    async def deliver(self, txs: Sequence[bytes]) -> None:
-        """Transactions that every validator hears by itself, and nobody waits for an answer to."""
-        if self._replica is not None:
-            await self.arrivals.take_all(txs, shared=True)
+    async def deliver(self, txs: Sequence[bytes]) -> int:
+        """Transactions that every validator hears by itself; how many had a bad form or signature."""
+        return 0 if self._replica is None else await self.arrivals.take_all(txs, shared=True)
 
     async def submit_own(self, kind: str, fields: object) -> str:
         """Sign `kind` with the validator key at the next free nonce and submit it; "" or the reason.
@@ -264,6 +264,10 @@ class Node:
     def may_wait(self, digest: bytes) -> bool:
         """`arrivals.Door`."""
         return self._replica is not None and not self._replica.must_check(digest)
+
+    def blame(self, sender: int, faults: int) -> None:
+        """`arrivals.Door`."""
+        self.peers.blame(sender, faults)
 
     def bad_signature(self, tx: DecodedTransaction) -> None:
         """`arrivals.Door`."""
@@ -422,6 +426,8 @@ class Node:
             self._write_snapshot()
         for rejected in output.rejected:
             self._count(rejected.reason)
+            if rejected.reason in FAULTS:
+                self.peers.blame(rejected.sender)
 
     def _commit(self, certified: bytes, applied: AppliedBlock) -> None:
         for tx in applied.transactions:

@@ -18,7 +18,6 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -35,17 +34,13 @@ from watt_node.channel import (
     tls_context,
 )
 from watt_node.config import ConfigError, ListenSection, PeerSection, TlsSection
+from watt_node.links import Blame, Budget, Link
 from watt_node.log import Log
 from watt_node.names import node_name, parse_node_name
 from watt_node.remote import Remote
 
 HEARTBEAT_S = 5.0
 """A follower hears at least this often; also when a gone follower is noticed at the latest."""
-QUEUE_FRAMES = 512
-QUEUE_BYTES = 16 << 20
-"""What waits for a slow peer, at most; then the oldest goes: the protocol repeats what still matters."""
-QUEUE_FRAMES_AWAY = 64
-"""What waits for a peer that is not connected: the present height's frames, not its history."""
 CONNECTIONS = 96
 """Open connections at most: 63 validators of the chain, and the followers of one more chain of four areas."""
 CONNECTIONS_PER_NAME = 8
@@ -70,10 +65,10 @@ class Served(Protocol):
         """A consensus frame of validator `sender`."""
 
     async def submit(self, tx: bytes) -> str:
-        """Take a transaction: "" or the reason."""
+        """Take a transaction: "" or the reason; "signature" and "undecodable" are the sender's fault."""
 
-    async def deliver(self, txs: Sequence[bytes]) -> None:
-        """Take transactions that every validator hears; returns when there is room for more of this source."""
+    async def deliver(self, txs: Sequence[bytes]) -> int:
+        """Take transactions that every validator hears; how many had a bad form or signature, when all are judged."""
 
     def height(self) -> int:
         """Height of the last final block."""
@@ -86,29 +81,6 @@ class Served(Protocol):
 
     async def next_block(self) -> None:
         """Returns when another block has become final."""
-
-
-@dataclass(slots=True)
-class _Link:
-    """The way to one other validator, across reconnects."""
-
-    index: int
-    address: PeerSection
-    wake: asyncio.Event
-    queue: deque[bytes]
-    queued_bytes: int = 0
-    dropped: int = 0
-    channel: Channel | None = None
-    last_problem: str = ""
-
-    def put(self, frame: bytes) -> None:
-        most = QUEUE_FRAMES if self.channel is not None else QUEUE_FRAMES_AWAY
-        self.queue.append(frame)
-        self.queued_bytes += len(frame)
-        while len(self.queue) > most or self.queued_bytes > QUEUE_BYTES:
-            self.queued_bytes -= len(self.queue.popleft())
-            self.dropped += 1
-        self.wake.set()
 
 
 class _Arrival(asyncio.StreamReaderProtocol):
@@ -142,7 +114,10 @@ class Peers:
         self._log = log
         self._server_context = tls_context(tls, server=True)
         self.client_context: ssl.SSLContext = tls_context(tls, server=False)
-        self._links = {peer.index: _Link(peer.index, peer, asyncio.Event(), deque()) for peer in peers}
+        self._blame = Blame()
+        self._channels: dict[int, Channel] = {}
+        "The live connection to each validator."
+        self._links = {peer.index: Link(peer.index, peer) for peer in peers}
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[str, int] = {}
@@ -184,7 +159,15 @@ class Peers:
 
     def connected(self) -> list[int]:
         """Validators there is a live connection to, ascending."""
-        return sorted(link.index for link in self._links.values() if link.channel is not None)
+        return sorted(self._channels)
+
+    def blame(self, index: int, faults: int = 1) -> None:
+        """A validator sent what no honest one sends; at last it is cut off for a while."""
+        if self._blame.note(node_name(self._hello.chain, index), asyncio.get_running_loop().time(), faults):
+            self._refuse("faulty")
+            channel = self._channels.get(index)
+            if channel is not None:
+                channel.close()
 
     def dropped(self) -> int:
         """Frames dropped because a queue was full."""
@@ -205,12 +188,14 @@ class Peers:
 
     # --- links to the other validators
 
-    async def _keep_dialling(self, link: _Link) -> None:
+    async def _keep_dialling(self, link: Link) -> None:
         failures = 0
         loop = asyncio.get_running_loop()
         name = node_name(self._hello.chain, link.index)
         while True:
             try:
+                if self._blame.is_banned(name, loop.time()):
+                    raise ChannelError("faulty")
                 mine = msgspec.structs.replace(self._hello, purpose="consensus")
                 channel = await dial(link.address.host, link.address.port, self.client_context, mine, name)
                 since = loop.time()
@@ -227,13 +212,17 @@ class Peers:
             failures += 1
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _run_link(self, link: _Link, channel: Channel) -> None:
+    async def _run_link(self, link: Link, channel: Channel) -> None:
         """Carry frames both ways until the connection ends."""
-        if link.channel is not None:
-            link.channel.close()  # the newer connection is the live one
-        link.channel = channel
+        loop = asyncio.get_running_loop()
+        before = self._channels.get(link.index)
+        if before is not None:
+            before.close()  # the newer connection is the live one
+        self._channels[link.index] = channel
+        link.connected = True
         (self._log.info if link.last_problem else self._log.debug)("peer-here", peer=channel.peer)
         link.last_problem = ""
+        budget = Budget(loop.time())
         sender = asyncio.ensure_future(self._drain_queue(link, channel))
         try:
             handled = 0
@@ -243,24 +232,24 @@ class Peers:
                     raise ChannelError("unexpected-frame")
                 self._served.receive(link.index, payload)
                 handled += 1
-                if handled % FRAMES_PER_TURN == 0:
-                    await asyncio.sleep(0)
+                pause_s = budget.spend(loop.time())
+                if pause_s or handled % FRAMES_PER_TURN == 0:
+                    await asyncio.sleep(pause_s)
         finally:
             sender.cancel()
             channel.close()
-            if link.channel is channel:
-                link.channel = None
+            if self._channels.get(link.index) is channel:
+                del self._channels[link.index]
+                link.connected = False
 
-    async def _drain_queue(self, link: _Link, channel: Channel) -> None:
+    async def _drain_queue(self, link: Link, channel: Channel) -> None:
         link.wake.set()
         with contextlib.suppress(ChannelError):  # the reading side notices the end and cleans up
             while True:
                 await link.wake.wait()
                 link.wake.clear()
-                while link.queue:
-                    frame = link.queue.popleft()
-                    link.queued_bytes -= len(frame)
-                    channel.put(Kind.CONSENSUS, frame)
+                while frames := link.take():
+                    channel.put_all(Kind.CONSENSUS, frames)
                     await channel.drain()
         channel.close()
 
@@ -289,6 +278,8 @@ class Peers:
                 raise ChannelError("too-many-connections")
             self._open[name] = self._open.get(name, 0) + 1
             try:
+                if self._blame.is_banned(name, asyncio.get_running_loop().time()):
+                    raise ChannelError("faulty")
                 theirs = await accept(channel, self._hello)
                 await self._serve_purpose(channel, theirs)
             finally:
@@ -315,7 +306,9 @@ class Peers:
                 kind, tx = await channel.read()
                 if kind != Kind.SUBMIT:
                     raise ChannelError("unexpected-frame")
-                await channel.send(Kind.ANSWER, (await self._served.submit(tx)).encode())
+                reason = await self._served.submit(tx)
+                await channel.send(Kind.ANSWER, reason.encode())
+                self._judge_client(channel, int(reason in ("signature", "undecodable")))
                 await asyncio.sleep(0)  # a flood that is refused at once must not keep the others waiting
         elif theirs.purpose == "deliver":
             await self._serve_delivery(channel)
@@ -328,7 +321,7 @@ class Peers:
 
     async def _serve_delivery(self, channel: Channel) -> None:
         """One run is verified while the next is read: no more waits of one source."""
-        runs: deque[asyncio.Future[None]] = deque()
+        runs: deque[asyncio.Future[int]] = deque()
         try:
             while True:
                 frames = await channel.read_some(DELIVERY_RUN, DELIVERY_FRAME)
@@ -336,9 +329,14 @@ class Peers:
                     raise ChannelError("unexpected-frame")
                 runs.append(asyncio.ensure_future(self._served.deliver([tx for _, tx in frames])))
                 if len(runs) > 1:
-                    await runs.popleft()
+                    self._judge_client(channel, await runs.popleft())
         finally:
             await asyncio.gather(*runs)
+
+    def _judge_client(self, channel: Channel, faults: int) -> None:
+        """Cut off a client that sent too much of what no honest one sends; ChannelError."""
+        if faults and self._blame.note(channel.peer, asyncio.get_running_loop().time(), faults):
+            raise ChannelError("faulty")
 
     async def _serve_blocks(self, channel: Channel, height: int) -> None:
         while True:

@@ -22,6 +22,8 @@ TX_BYTES_MAX = 64 * 1024
 QUERY_BYTES_MAX = 8 * 1024
 IN_WORK_MAX = 1024
 """Transactions between arrival and answer; a station handles them in about a second."""
+GATEWAY_IN_WORK_MAX = 128
+"""Of these, one gateway's: after two days without uplink it sends more, in the order of its nonces, and again."""
 SILENT = ("duplicate", "busy", "starting", "stopping", "pool-full", "signer-full")
 """Not the household's fault and over by itself: it sends again anyway, an answer would only add to the load."""
 
@@ -45,6 +47,8 @@ class Intake:
         self._replies = replies
         self._log = log
         self._in_work: set[asyncio.Task[None]] = set()
+        self._gateways: dict[str, int] = {}
+        "Messages in work by gateway: a flood of one must not turn away the others."
         self.counters: dict[str, int] = {}
 
     def filters(self) -> list[str]:
@@ -69,7 +73,7 @@ class Intake:
             self._count("topic")
         elif len(payload) > limit:
             self._count("size")
-        elif len(self._in_work) >= IN_WORK_MAX:
+        elif len(self._in_work) >= IN_WORK_MAX or self._gateways.get(gateway, 0) >= GATEWAY_IN_WORK_MAX:
             self._count("busy")
         else:
             answer(gateway, payload)
@@ -81,7 +85,16 @@ class Intake:
         await asyncio.gather(*self._in_work, return_exceptions=True)
 
     def _transaction(self, gateway: str, tx: bytes) -> None:
-        self._spawn(self._submit(gateway, tx))
+        self._gateways[gateway] = self._gateways.get(gateway, 0) + 1
+        self._spawn(self._submit_counted(gateway, tx))
+
+    async def _submit_counted(self, gateway: str, tx: bytes) -> None:
+        try:
+            await self._submit(gateway, tx)
+        finally:
+            self._gateways[gateway] -= 1
+            if not self._gateways[gateway]:
+                del self._gateways[gateway]
 
     async def _submit(self, gateway: str, tx: bytes) -> None:
         try:

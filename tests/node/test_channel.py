@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from node_bench import Network, until
 from watt_node import channel as channels
+from watt_node import links
 from watt_node import peers as peering
 from watt_node.channel import MAX_FRAME, PROTOCOL, Channel, ChannelError, Hello, Kind, dial, tls_context
 from watt_node.config import ConfigError, ListenSection, TlsSection
@@ -169,16 +170,18 @@ async def test_given_a_malformed_request_when_sent_then_the_connection_ends(
 
 
 def test_given_a_peer_that_is_away_when_frames_are_queued_then_the_newest_stay_within_the_bounds() -> None:
-    link = peering._Link(1, None, asyncio.Event(), peering.deque())  # type: ignore[arg-type, attr-defined]
+    link = links.Link(1, None)  # type: ignore[arg-type]
     for number in range(1000):
         link.put(b"%d" % number)
-    assert len(link.queue) == peering.QUEUE_FRAMES_AWAY
-    assert link.queue[-1] == b"999"
-    assert link.dropped == 1000 - peering.QUEUE_FRAMES_AWAY
+    assert len(link) == links.QUEUE_FRAMES_AWAY
+    assert link.dropped == 1000 - links.QUEUE_FRAMES_AWAY
+    assert link.take()[-1] == b"999"
     for _ in range(10):
         link.put(bytes(MAX_FRAME))
-    assert link.queued_bytes <= peering.QUEUE_BYTES
-    assert link.queued_bytes == sum(len(frame) for frame in link.queue)
+    assert 0 < link.queued_bytes <= links.QUEUE_BYTES
+    waiting = link.queued_bytes
+    assert waiting == sum(len(frame) for _ in range(10) for frame in link.take())
+    assert link.queued_bytes == 0
 
 
 async def test_given_a_port_in_use_when_a_node_starts_then_one_line_says_so(tmp_path: Path) -> None:

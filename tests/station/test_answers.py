@@ -16,7 +16,7 @@ from watt_chain.contract.objects import Account, Signer, account_key, signer_key
 from watt_chain.ledger import AppliedBlock
 from watt_chain.transaction import decode_transaction, make_transaction
 from watt_node.log import Log
-from watt_station.intake import IN_WORK_MAX, TX_BYTES_MAX, Intake
+from watt_station.intake import GATEWAY_IN_WORK_MAX, IN_WORK_MAX, TX_BYTES_MAX, Intake
 from watt_station.replies import EXPECTED_MAX, QUERY_KEYS_MAX, Replies
 
 NETWORK = bytes(32)
@@ -206,12 +206,26 @@ async def test_given_too_many_in_work_when_more_arrive_then_they_are_dropped_and
     bench = Bench()
     bench.node.gate = asyncio.Event()
     tx = tx_of("ann")
-    for _ in range(IN_WORK_MAX + 3):
-        bench.intake.handle(TX, tx)
+    for number in range(IN_WORK_MAX + 3):
+        bench.intake.handle(TX.replace("gw1", f"gw{number // GATEWAY_IN_WORK_MAX}"), tx)
     assert bench.intake.counters == {"busy": 3}
     bench.node.gate.set()
     await asyncio.gather(*bench.intake._in_work)
     assert len(bench.node.submitted) == IN_WORK_MAX
+
+
+async def test_given_a_flood_of_one_gateway_when_others_send_then_only_it_is_turned_away() -> None:
+    bench = Bench()
+    bench.node.gate = asyncio.Event()
+    for _ in range(10 * IN_WORK_MAX):
+        bench.intake.handle(TX, tx_of("ann"))
+    for number in range(2, 8):
+        bench.intake.handle(TX.replace("gw1", f"gw{number}"), tx_of(f"user{number}"))
+    assert bench.intake.counters == {"busy": 10 * IN_WORK_MAX - GATEWAY_IN_WORK_MAX}
+    bench.node.gate.set()
+    await asyncio.gather(*bench.intake._in_work)
+    assert bench.node.submitted[GATEWAY_IN_WORK_MAX:] == [tx_of(f"user{number}") for number in range(2, 8)]
+    assert not bench.intake._gateways
 
 
 async def test_given_more_expected_receipts_than_are_kept_when_final_then_the_signers_gateway_still_gets_one() -> None:

@@ -110,7 +110,7 @@ class Exchange:
                 self._desk.reject(reason, message.sender)
 
     def fill(self, proposal: Proposal, wanted: bool = False) -> None:
-        """Put what the pool has into a proposal; when `wanted`, check first what it lacks and nobody has attested yet."""
+        """Put what the pool has into a proposal; when `wanted`, first check what nobody has attested yet."""
         if wanted:
             self._check(self.attest.wanted(tuple(proposal.waiting)))
         for digest in list(proposal.waiting):
