@@ -80,9 +80,9 @@ def main(replicas: int, transactions: int, batch: int, *, as_json: bool) -> int:
 
 def measure(replicas: int, transactions: int, batch: int) -> Figures:
     """Order `transactions` withdrawals by `replicas` replicas in blocks of at most `batch`."""
-    keys = [_key(f"node {i}") for i in range(replicas)]
-    users = [_key(f"user {i}") for i in range(USERS)]
-    genesis = _genesis(keys)
+    keys = [make_key(f"node {i}") for i in range(replicas)]
+    users = [make_key(f"user {i}") for i in range(USERS)]
+    genesis = make_genesis(keys)
     area = _Area(genesis, keys, batch)
     area.order(_founding(genesis, users))
     rounds = -(-transactions // USERS)
@@ -148,14 +148,16 @@ class _Area:
                 replica.expire(self._now_ms)
 
 
-def _key(name: str) -> PrivateKey:
+def make_key(name: str) -> PrivateKey:
+    """A key that is the same in every run."""
     return PrivateKey.from_bytes(sha256(b"wattpact bench " + name.encode()))
 
 
-def _genesis(keys: list[PrivateKey]) -> Genesis:
+def make_genesis(keys: list[PrivateKey]) -> Genesis:
+    """A network with these validators in its one area."""
     validators = [Validator(f"area1-node{i}", key.public) for i, key in enumerate(keys)]
-    regulator, grid, aggregator = (_key(name).public for name in ("regulator", "grid", "aggregator"))
-    main = [Validator("main-node0", _key("main").public)]
+    regulator, grid, aggregator = (make_key(name).public for name in ("regulator", "grid", "aggregator"))
+    main = [Validator("main-node0", make_key("main").public)]
     area = AreaGenesis(AREA, "area1", validators)
     rules = [codec.encode(RULES_1)]
     return Genesis("bench", START_S, regulator, grid, aggregator, main, [area], rules, RULES_1.version, 0)
@@ -164,10 +166,10 @@ def _genesis(keys: list[PrivateKey]) -> Genesis:
 def _founding(genesis: Genesis, users: list[PrivateKey]) -> list[bytes]:
     """Enrolment of every user (one plug each) and money to withdraw."""
     network = network_of(genesis)
-    regulator, grid = _key("regulator"), _key("grid")
+    regulator, grid = make_key("regulator"), make_key("grid")
     txs = []
     for number, user in enumerate(users):
-        plug = kinds.EnrolPlug(_key(f"plug {number}").public, "plain", 3680)
+        plug = kinds.EnrolPlug(make_key(f"plug {number}").public, "plain", 3680)
         enrolment = kinds.Enrol(user.public, 0, [plug], False, 3500, "h25", False)
         txs.append(make_transaction(regulator, network, "Enrol", AREA, number + 1, enrolment))
     for number, user in enumerate(users):
@@ -183,7 +185,7 @@ def _withdrawals(genesis: Genesis, users: list[PrivateKey], nonce: int) -> list[
 
 def _verify_us() -> float:
     """CPU of one verification, microseconds."""
-    key, message = _key("probe"), b"x" * 200
+    key, message = make_key("probe"), b"x" * 200
     signature = key.sign(message)
     started = time.process_time()
     for _ in range(VERIFICATIONS):

@@ -1,0 +1,160 @@
+"""`wattpact bench refusals`: what it costs a validator to refuse a message, in verifications of the same run.
+
+A replica of four with real signatures gets each kind of message with one bit of its signature changed: everything in
+it is right but that, so this is the most an outsider's message can cost. Frames of another size class cost what
+hashing and decoding their bytes costs, which is shown for a full block.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from watt_chain import block as blocks
+from watt_chain import codec
+from watt_chain.block import Header, VoteSignature
+from watt_chain.contract import AreaContract, kinds
+from watt_chain.crypto import verify
+from watt_chain.genesis import network_of
+from watt_chain.ledger import Ledger
+from watt_chain.pbft import Replica, ReplicaConfig
+from watt_chain.pbft.messages import (
+    Attest,
+    Bodies,
+    Commit,
+    Fetch,
+    Frame,
+    Gossip,
+    Message,
+    NewView,
+    Prepare,
+    Prepared,
+    PrePrepare,
+    Status,
+    SyncBlocks,
+    SyncRequest,
+    ViewChange,
+    signed_bytes,
+)
+from watt_chain.transaction import make_transaction
+from watt_market.checker import Checker
+from watt_wire import merkle
+
+from watt_tools.bench import AREA, START_S, make_genesis, make_key
+from watt_tools.bench_limit import Probe
+
+ROUNDS = 60
+"Repetitions of one refusal; the least of five rounds counts, because the machine is not alone."
+SENDER = 2
+
+
+class Stand:
+    """Replica 0 of four, and what the other three could send it."""
+
+    def __init__(self) -> None:
+        self.keys = [make_key(f"node {index}") for index in range(4)]
+        self.checks = 0
+        genesis = make_genesis(self.keys)
+        self.network = network_of(genesis)
+        self.ledger = Ledger(genesis, AREA, AreaContract(Checker()), verify=self._verify)
+        config = ReplicaConfig(0, self.keys[0], lambda now_ms: START_S + now_ms // 1000, self._verify, assigned=True)
+        self.replica = Replica(config, self.ledger)
+        self.replica.restore([], 0)
+        self.replica.take_output()
+
+    def _verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
+        self.checks += 1
+        return verify(public, message, signature)
+
+    def seal(self, message: Message) -> bytes:
+        """The sender's frame."""
+        body = codec.encode(message)
+        key = self.keys[message.sender]
+        return codec.encode(Frame(body, key.sign(signed_bytes(self.network, message, body))))
+
+    def transaction(self, number: int = 1) -> bytes:
+        """One by a key that the chain knows."""
+        return make_transaction(make_key("grid"), self.network, "Withdraw", AREA, number, kinds.Withdraw(1))
+
+    def samples(self) -> dict[str, Message]:
+        """One genuine message of every kind, by the sender, for height 1; and two of a full block."""
+        txs = [self.transaction()]
+        many = [self.transaction(number) for number in range(500)]
+        digests = [merkle.leaf_hash(tx) for tx in txs]
+        header = self._header()
+        hash_ = blocks.block_hash(self.network, header)
+        place = (AREA, SENDER, 1, 0)
+        votes = [VoteSignature(index, bytes(64)) for index in range(3)]
+        change = ViewChange(AREA, SENDER, 1, 1, Prepared(0, header, votes))
+        return {
+            "pre-prepare": PrePrepare(*place, header, digests),
+            "prepare": Prepare(*place, hash_),
+            "commit": Commit(*place, hash_),
+            "view-change": change,
+            "new-view": NewView(AREA, SENDER, 1, 1, [self.seal(change)] * 3),
+            "fetch": Fetch(AREA, SENDER, 1, hash_, digests),
+            "bodies": Bodies(AREA, SENDER, 1, hash_, txs),
+            "gossip": Gossip(AREA, SENDER, 0, txs),
+            "attest": Attest(AREA, SENDER, 0, digests),
+            "status": Status(AREA, SENDER, 0, 0, False),
+            "sync-request": SyncRequest(AREA, SENDER, 1),
+            "sync-blocks": SyncBlocks(AREA, SENDER, 1, [codec.encode([header, header])]),
+            "pre-prepare of 500": PrePrepare(*place, header, [merkle.leaf_hash(tx) for tx in many]),
+            "gossip of 500": Gossip(AREA, SENDER, 0, many),
+        }
+
+    def refuse(self, frame: bytes) -> None:
+        """Hand a frame in."""
+        self.replica.receive(SENDER, frame, 1)
+
+    def _header(self) -> bytes:
+        numbers = dict.fromkeys(Header.__struct_fields__, 0)
+        hashes = {name: bytes(32) for name, kind in Header.__annotations__.items() if "Hash32" in str(kind)}
+        values = {**numbers, **hashes, "version": 1, "chain": AREA, "height": 1, "tx_count": 1}
+        return codec.encode([values[name] for name in Header.__struct_fields__])
+
+
+def forged(frame: bytes) -> bytes:
+    """The frame with one bit of its signature changed."""
+    return frame[:-1] + bytes([frame[-1] ^ 1])
+
+
+def measure() -> dict[str, tuple[float, int]]:
+    """Kind of message -> (cost of refusing it in verifications of this run, checks made)."""
+    stand = Stand()
+    probe = Probe()
+    found: dict[str, tuple[float, int]] = {}
+    for name, message in stand.samples().items():
+        frame = forged(stand.seal(message))
+        found[name] = _cost(stand, probe, lambda frame=frame: stand.refuse(frame))  # type: ignore[misc]
+    tx = forged(stand.transaction())
+    found["transaction"] = _cost(stand, probe, lambda: stand.replica.submit(tx, 1))
+    return found
+
+
+def _cost(stand: Stand, probe: Probe, act: Callable[[], object]) -> tuple[float, int]:
+    before = stand.checks
+    act()
+    checks = stand.checks - before
+    ratios = []
+    for _ in range(5):
+        probe.take()
+        started = time.thread_time()
+        for _ in range(ROUNDS):
+            act()
+        ratios.append((time.thread_time() - started) / ROUNDS / probe.unit_s())
+        stand.replica.take_output()
+    return min(ratios), checks
+
+
+def main(*, as_json: bool) -> int:
+    """Print; exit code 1 when a message of ordinary size costs more than one and a half verifications."""
+    found = measure()
+    if as_json:
+        print(json.dumps({name: {"units": round(cost, 2), "checks": n} for name, (cost, n) in found.items()}, indent=1))
+    else:
+        print("| refused | verify-units | signatures checked |\n|---|--:|--:|")
+        for name, (cost, checks) in found.items():
+            print(f"| {name} | {cost:.2f} | {checks} |")
+    return int(any(cost > 1.5 for name, (cost, _) in found.items() if "500" not in name))
