@@ -5,7 +5,7 @@ bytes, and every signature in the network covers that name: nothing can be repla
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
@@ -25,6 +25,14 @@ class Validator(Structure, frozen=True):
 
     name: Name
     public: Key64
+
+
+class Seat(NamedTuple):
+    """A validator in the list of one height. Its index, the position in that list, is what certificates name."""
+
+    number: int
+    "Given when the name first appears, in genesis its index; stays through every change of key and list."
+    validator: Validator
 
 
 class AreaGenesis(Structure, frozen=True):
@@ -58,6 +66,10 @@ class Genesis(Structure, frozen=True):
             if area.chain == chain:
                 return tuple(area.validators)
         raise KeyError(chain)
+
+    def seats(self, chain: int) -> tuple[Seat, ...]:
+        """The first list of a chain. Raises KeyError when the network has no such chain."""
+        return tuple(Seat(index, validator) for index, validator in enumerate(self.validators(chain)))
 
     def chains(self) -> tuple[int, ...]:
         """Every chain number, main chain first."""

@@ -32,7 +32,7 @@ from watt_chain.block import (
 )
 from watt_chain.codec import DecodeError
 from watt_chain.election import Schedule, term_of
-from watt_chain.genesis import Genesis, Validator, list_hash, network_of
+from watt_chain.genesis import Genesis, Seat, Validator, list_hash, network_of
 from watt_chain.light import ReceiptProof, StateProof
 from watt_chain.snapshot import FrozenState, Manifest, open_manifest
 from watt_chain.state import FinalState, State, StateReader
@@ -86,6 +86,9 @@ class Contract(Protocol):
 
     def consume_nonce(self, state: State, signer: bytes) -> None:
         """Count one transaction of `signer`: once per transaction in a block, refused or not, before `execute`."""
+
+    def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
+        """Who certifies the block after this state, by index; None: those of genesis, for ever."""
 
     def rules_version(self, state: StateReader) -> int:
         """Version of the rule set in force after the block."""
@@ -178,8 +181,6 @@ class Ledger:
         self.genesis = genesis
         self.chain = chain
         self.network = network_of(genesis)
-        self.validators = genesis.validators(chain)
-        self.publics = tuple(validator.public for validator in self.validators)
         self.verified = VerifiedTransactions() if verified is None else verified
         self.contract = contract
         self.waiting: Waiting = _nothing_waits
@@ -194,6 +195,7 @@ class Ledger:
         contract.genesis(state, genesis, chain)
         assert not state.messages(), "genesis sends nothing"
         self._tree.merge(state.overlay)
+        self._seat(self._seats_after(self.state))
         self.head = Head(0, self.network, None, genesis.protocol_start_s)
         self._schedule: Schedule | None = None
         self._executed: dict[bytes, _Executed] = {}
@@ -290,6 +292,7 @@ class Ledger:
         self._tree.merge(executed.state.overlay)
         self._executed.clear()
         self.head = Head(header.height, hash_, header, header.time_s)
+        self._seat(self._seats_after(self.state))
         self._remember(header.height, certified, block.header, parts.certificate, executed)
         if self._freeze_every and header.height % self._freeze_every == 0:
             # Every validator freezes at the same heights, so that a laggard can be sent one state by several.
@@ -403,6 +406,16 @@ class Ledger:
     def _context(self, time_s: int, proposer: int, view: int) -> BlockContext:
         return BlockContext(self.network, self.chain, self.head.height + 1, time_s, proposer, self.validators, view)
 
+    def _seats_after(self, state: StateReader) -> tuple[Seat, ...]:
+        """Whose votes make the block after `state` final."""
+        return self.contract.seats(state) or self.genesis.seats(self.chain)
+
+    def _seat(self, seats: tuple[Seat, ...]) -> None:
+        """CONSENSUS.md 8.1: the list of the next height, and nobody else, proposes it, votes on it and certifies it."""
+        self.validators = tuple(seat.validator for seat in seats)
+        self.publics = tuple(validator.public for validator in self.validators)
+        self.numbers = tuple(seat.number for seat in seats)
+
     def _check_place(self, header: Header) -> str:
         """The header's fields that do not depend on execution."""
         head = self.head
@@ -483,7 +496,7 @@ class Ledger:
             self.contract.inbox_cursor(state),
             self.contract.rules_version(state),
             len(txs),
-            list_hash(self.validators),
+            list_hash([seat.validator for seat in self._seats_after(state)]),
         )
         return _Executed(header, state, tuple(txs), tuple(receipts), receipt_bytes), codec.encode(header)
 

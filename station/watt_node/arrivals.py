@@ -106,13 +106,13 @@ class Arrivals:
                 faults += reason == "signature"
         return faults
 
-    def take_gossip(self, sender: int, public: bytes, frame: bytes) -> None:
-        """A gossip frame of a peer; opened and verified in the threads, its own signature first."""
+    def take_gossip(self, sender: int, frame: bytes) -> None:
+        """A gossip frame of a peer; opened and verified in the threads."""
         if self._gossip_open.get(sender, 0) >= GOSSIP_OPEN_MAX:
             self._count("gossip-busy")
             return
         self._gossip_open[sender] = self._gossip_open.get(sender, 0) + 1
-        self._spawn(self._gossip(sender, public, frame))
+        self._spawn(self._gossip(sender, frame))
 
     def objection(self, tx: DecodedTransaction) -> str:
         """Reasons that need no signature check."""
@@ -174,11 +174,11 @@ class Arrivals:
         reasons = iter(self._hand_in([tx for tx in txs if tx.digest not in bad], shared) if len(bad) < len(txs) else ())
         return [bad.get(tx.digest) or next(reasons) for tx in txs]
 
-    async def _gossip(self, sender: int, public: bytes, frame: bytes) -> None:
+    async def _gossip(self, sender: int, frame: bytes) -> None:
         try:
-            chain, network = self._ledger.chain, self._ledger.network
+            chain = self._ledger.chain
             try:
-                transactions = await self._threads.run(lambda: open_gossip(frame, chain, sender, network, public))
+                transactions = await self._threads.run(lambda: open_gossip(frame, chain))
             except Busy:
                 self._count("gossip-busy")
                 return

@@ -371,7 +371,7 @@ class Node:
     def receive(self, sender: int, frame: bytes) -> None:
         """A consensus frame of validator `sender`; transactions are verified before the replica sees them."""
         if kind_of(frame) == GOSSIP:
-            self.arrivals.take_gossip(sender, self.ledger.publics[sender], frame)
+            self.arrivals.take_gossip(sender, frame)
             return
         self._step(lambda replica, now_ms: replica.receive(sender, frame, now_ms))
 

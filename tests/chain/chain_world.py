@@ -15,7 +15,7 @@ from watt_chain import block as blocks
 from watt_chain import codec, crypto
 from watt_chain.block import Block, Certificate, CertifiedBlock, VoteSignature
 from watt_chain.election import rotation
-from watt_chain.genesis import AreaGenesis, Genesis, Validator, network_of, quorum
+from watt_chain.genesis import AreaGenesis, Genesis, Seat, Validator, network_of, quorum
 from watt_chain.ledger import BlockContext, Contract, Ledger
 from watt_chain.pbft import Replica, ReplicaConfig
 from watt_chain.state import State, StateReader
@@ -44,19 +44,26 @@ def real_keys(count: int, offset: int = 0) -> list[crypto.PrivateKey]:
 
 
 class CountingContract:
-    """A contract to count with: "Add" adds, "Send" sends a message, anything else is refused."""
+    """A contract to count with: "Add" adds, "Send" sends a message, "Seats" sets the validators, others are refused."""
 
     def genesis(self, state: State, genesis: Genesis, chain: int) -> None:
         state.put(b"total", codec.encode(0))
 
     def begin(self, state: State, context: BlockContext) -> None:
         state.put(b"time", codec.encode(context.time_s))
+        waiting = state.get(b"seats/next")
+        if waiting is not None:
+            height, listed = codec.decode(waiting, tuple[int, list[tuple[int, str, bytes]]])
+            if context.height + 1 == height:
+                state.put(b"seats", codec.encode(listed))
 
     def execute(self, state: State, context: BlockContext, tx: DecodedTransaction) -> str:
         total = codec.decode(state.get(b"total") or b"\x00", int)
         state.put(b"total", codec.encode(total + 1))
         if tx.kind == "Send":
             state.emit(0, "Hello", tx.fields_raw)
+        if tx.kind == "Seats":  # [height from which they act, [[number, name, public]]]
+            state.put(b"seats/next", tx.fields_raw)
         if tx.kind == "Refuse":
             state.put(b"refused/" + tx.txid, b"1")
             return "refused"
@@ -81,6 +88,14 @@ class CountingContract:
     def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
         return rotation(context.height, len(context.validators))
 
+    def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
+        listed = state.get(b"seats")
+        return None if listed is None else seats_of(codec.decode(listed, list[tuple[int, str, bytes]]))
+
+
+def seats_of(listed: list[tuple[int, str, bytes]]) -> tuple[Seat, ...]:
+    return tuple(Seat(number, Validator(name, public)) for number, name, public in listed)
+
 
 def make_genesis(publics: list[bytes], office: bytes | None = None) -> Genesis:
     """A network with one area; main chain and area have the same validators' keys."""
@@ -90,9 +105,14 @@ def make_genesis(publics: list[bytes], office: bytes | None = None) -> Genesis:
 
 
 def make_tx(
-    key: "FalseKey | crypto.PrivateKey", network: bytes, nonce: int, kind: str = "Add", chain: int = 1
+    key: "FalseKey | crypto.PrivateKey",
+    network: bytes,
+    nonce: int,
+    kind: str = "Add",
+    chain: int = 1,
+    fields: object = None,
 ) -> bytes:
-    payload = codec.encode([kind, chain, nonce, [nonce]])
+    payload = codec.encode([kind, chain, nonce, [nonce] if fields is None else fields])
     return codec.encode([payload, key.public, key.sign(codec.signing_bytes(b"tx", network, payload))])
 
 
@@ -123,8 +143,8 @@ Tamper = Callable[[int, int, bytes], bytes | None]
 class World:
     """n replicas, a lossy network and a clock, all from one seed."""
 
-    def __init__(self, n: int, seed: int, real: bool = False, **settings: int) -> None:
-        """`real`: P-256 signatures instead of false ones."""
+    def __init__(self, n: int, seed: int, real: bool = False, founders: int = 0, **settings: int) -> None:
+        """`real`: P-256 signatures instead of false ones; `founders`: validators of genesis, the rest only follow."""
         self.n = n
         self.verify = crypto.verify if real else false_verify
         self.random = random.Random(seed)
@@ -133,7 +153,7 @@ class World:
         self.keys: list[FalseKey] | list[crypto.PrivateKey] = (
             real_keys(n) if real else [FalseKey(f"node{index}") for index in range(n)]
         )
-        self.genesis = make_genesis([key.public for key in self.keys])
+        self.genesis = make_genesis([key.public for key in self.keys[: founders or n]])
         self.network = network_of(self.genesis)
         self.now_ms = 1_000
         self.disks = [Disk() for _ in range(n)]
@@ -154,6 +174,7 @@ class World:
         "(node, phase, height, view) -> block hash: nobody honest signs twice."
         self.watched = [True] * n
         "Whether a node is expected to be honest."
+        self.spare_keys: dict[int, list[FalseKey]] = {}
         for index in range(n):
             self.start(index)
 
@@ -170,13 +191,16 @@ class World:
         for certified in disk.blocks:
             ledger.replay(certified)
         config = ReplicaConfig(
-            index=index,
+            number=index,
             key=self.keys[index],
             protocol_time=lambda now_ms: START_S + now_ms // 1000,
             verify=self.verify,
+            others=tuple(number for number in range(self.n) if number != index),
             **self.settings,
         )
         replica = Replica(config, ledger)
+        for key in self.spare_keys.get(index, ()):
+            replica.add_key(key, self.now_ms)
         self.replicas[index], self.ledgers[index] = replica, ledger
         replica.restore(disk.votes, self.now_ms)
         self.carry_out(index)

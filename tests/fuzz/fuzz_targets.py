@@ -79,7 +79,7 @@ class Lab:
     def _fresh_replica(self) -> Replica:
         self.replica_ledger = self._fresh_ledger(HEIGHTS // 2)
         config = ReplicaConfig(
-            index=0, key=self.world.keys[0], protocol_time=lambda now_ms: START_S + now_ms // 1000, verify=false_verify
+            number=0, key=self.world.keys[0], protocol_time=lambda now_ms: START_S + now_ms // 1000, verify=false_verify
         )
         replica = Replica(config, self.replica_ledger)
         replica.restore([], 1_000)
@@ -163,7 +163,7 @@ class Lab:
     def vote_record(self, data: bytes) -> None:
         """A record of `votes.log` whose checksum was good."""
         config = ReplicaConfig(
-            index=0, key=self.world.keys[0], protocol_time=lambda now_ms: START_S + now_ms // 1000, verify=false_verify
+            number=0, key=self.world.keys[0], protocol_time=lambda now_ms: START_S + now_ms // 1000, verify=false_verify
         )
         replica = Replica(config, self.replica_ledger)
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from watt_chain import codec, crypto
 from watt_chain.contract.rules import RULES_1
 from watt_chain.election import rotation
-from watt_chain.genesis import AreaGenesis, Genesis, Validator, open_genesis, sign_genesis
+from watt_chain.genesis import AreaGenesis, Genesis, Seat, Validator, open_genesis, sign_genesis
 from watt_chain.ledger import BlockContext
 from watt_chain.state import State, StateReader
 from watt_chain.transaction import DecodedTransaction, make_transaction
@@ -65,6 +65,9 @@ class Toy:
 
     def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
         return rotation(context.height, len(context.validators))
+
+    def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
+        return None
 
 
 @dataclass

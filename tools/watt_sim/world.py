@@ -141,7 +141,8 @@ class World:
         for certified in station.disk.blocks:
             ledger.replay(certified)
         config = ReplicaConfig(
-            index=station.index,
+            number=station.index,
+            others=(),
             key=self.keys[station.index],
             protocol_time=lambda clock_ms: START_S + clock_ms // 1000,
             verify=self.verify,

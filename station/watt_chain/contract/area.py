@@ -42,7 +42,7 @@ from watt_chain.contract.objects import (
     Supply,
     account_key,
 )
-from watt_chain.genesis import Genesis, network_of
+from watt_chain.genesis import Genesis, Seat, network_of
 from watt_chain.ledger import BlockContext
 from watt_chain.state import State as ChainState
 from watt_chain.state import StateReader
@@ -161,6 +161,10 @@ class Keeper:
         """Last consumed message of the main chain; 0 on the main chain itself."""
         cursor = read(state, INBOX_KEY, InboxCursor)
         return 0 if cursor is None else cursor.sequence
+
+    def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
+        """The list of the next height."""
+        return None
 
 
 class AreaContract(Keeper):

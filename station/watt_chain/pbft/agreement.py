@@ -110,7 +110,7 @@ class Agreement:
         """A leader's proposal for our height."""
         round_, desk = self.round, self._desk
         if message.sender != self._leader(message.view):
-            desk.reject("not-leader", message.sender)
+            desk.blame("not-leader", message.sender)
             return
         if message.view < round_.view or not round_.is_near(message.view):
             return
@@ -125,12 +125,12 @@ class Agreement:
                 frames = (round_.proposal.frame, data)
                 desk.accuse("pre-prepare", message.sender, message.height, message.view, *frames)
             else:  # after a restart the block is known and the leader's frame is not: nothing to convict it with
-                desk.reject("equivocation", message.sender)
+                desk.blame("equivocation", message.sender)
             return
         try:
             proposal = self._judge(message, hash_)
         except DecodeError as error:
-            desk.reject(str(error), message.sender)
+            desk.blame(str(error), message.sender)
             return
         proposal.frame = data
         round_.proposal = proposal
@@ -149,20 +149,20 @@ class Agreement:
             if not proposal.waiting:
                 self._complete()
 
-    def handle_bodies(self, message: Bodies) -> None:
-        """Transactions we asked for."""
+    def handle_bodies(self, sender: int, message: Bodies) -> None:
+        """Transactions we asked for, from the node with the number `sender`."""
         round_ = self.round
         if message.height != round_.height:
             return
         proposal = round_.proposal
         if proposal is not None and proposal.hash == message.block_hash:
             if proposal.waiting:
-                self._exchange.receive_bodies(message, proposal)
+                self._exchange.receive_bodies(sender, message, proposal)
                 if not proposal.waiting:
                     self._complete()
             return
         if round_.required is not None and self._may_propose():
-            self._adopt_required(message, round_.required)
+            self._adopt_required(sender, message, round_.required)
 
     def handle_vote(self, message: Prepare | Commit, signature: bytes, data: bytes) -> None:
         """A prepare or commit of our height; a commit may come from any view."""
@@ -216,13 +216,13 @@ class Agreement:
         before = round_.view_changes.get(message.sender)
         mine = round_.my_new_view
         if mine is not None and round_.active and message.view <= round_.view == mine[0]:
-            self._desk.send(message.sender, mine[1])  # it missed our new view, which is over for us
+            self._desk.send(self._app.numbers[message.sender], mine[1])  # it missed our new view, which is over for us
         if message.view == 0 or (before is not None and before[0].view >= message.view):
             return
         if message.prepared is not None:
             reason = check_prepared(message.prepared, message.view, self._place())
             if reason:
-                self._desk.reject(reason, message.sender)
+                self._desk.blame(reason, message.sender)
                 return
         if round_.note_view_change(message, data):
             self._consider_views()
@@ -231,13 +231,13 @@ class Agreement:
         """A leader shows that it may lead."""
         round_ = self.round
         if message.sender != self._leader(message.view) or message.view == 0:
-            self._desk.reject("not-leader", message.sender)
+            self._desk.blame("not-leader", message.sender)
             return
         if message.view < round_.view or (message.view == round_.view and round_.active):
             return
         reason, prepared = judge_new_view(message, self._place(), round_.known_votes)
         if reason:
-            self._desk.reject(reason, message.sender)
+            self._desk.blame(reason, message.sender)
             return
         self._enter_view(message.view, prepared)
 
@@ -282,6 +282,12 @@ class Agreement:
                 self._records.setdefault(record.height, []).append(record)
         self.silence.restore(floor)
         self._begin_height()
+
+    def sit_down(self) -> None:
+        """We have a key of the list of this height, after we only followed: take part from here."""
+        self._desk.seat()
+        if self._desk.votes:
+            self._begin_height()
 
     # Inside -------------------------------------------------------------------------------------------------
 
@@ -349,7 +355,7 @@ class Agreement:
             reason = self._app.check(proposal.block())
             proposal.checked = reason is None
             if reason is not None:
-                self._desk.reject("block-" + reason, self._leader(round_.view))
+                self._desk.blame("block-" + reason, self._leader(round_.view))
         if proposal.checked:
             round_.proposals[proposal.hash] = proposal
             self._support(proposal, b"")
@@ -442,11 +448,16 @@ class Agreement:
     def _begin_height(self) -> None:
         """Start the height after the head, with whatever we signed in it before a restart."""
         height = self._app.head.height + 1
+        if self._desk.seat():
+            self._exchange.attest.sit_down()
         self.round = Round(height, self._desk.now_ms)
         self.height_began = True
         for old in [number for number in self._records if number < height]:
             del self._records[old]
-        for record in self._records.pop(height, []):
+        records = self._records.pop(height, [])
+        if not self._desk.votes:  # CONSENSUS.md 8.3: whoever is not on the list of the height says nothing about it
+            return
+        for record in records:
             self._recall(record)
         round_ = self.round
         if not round_.active and not self.silence.reason():
@@ -495,7 +506,7 @@ class Agreement:
                 holders = tuple(vote.index for vote in round_.required.votes)
                 self._exchange.fetch(round_.height, hash_, (), holders or peers)
 
-    def _adopt_required(self, message: Bodies, required: Prepared) -> None:
+    def _adopt_required(self, sender: int, message: Bodies, required: Prepared) -> None:
         """As new leader: the whole block that we must propose, from one who had prepared it."""
         hash_ = blocks.block_hash(self._app.network, required.header)
         if message.block_hash != hash_ or hash_ in self.round.proposals:
@@ -505,7 +516,7 @@ class Agreement:
         if len(block.transactions) != header.tx_count:
             return  # a late answer to an earlier question for a part of it
         if blocks.transactions_root(block.transactions) != header.tx_root or self._app.check(block) is not None:
-            self._desk.reject("bodies-root", message.sender)
+            self._desk.reject("bodies-root", sender)
             return
         self._send_proposal(proposal_of(block, header, hash_, self._desk.now_ms))
 

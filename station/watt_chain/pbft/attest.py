@@ -46,25 +46,30 @@ class Attestations:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._said: dict[int, dict[bytes, bytes]] = {peer: {} for peer in desk.peers}
-        "Validator -> digest -> the frame that attests it."
         self._room: dict[bytes, tuple[DecodedTransaction, int]] = {}
         "Digest -> what waits for attestations, and since when; in order of arrival."
         self._room_bytes = 0
+        self._convicted: dict[int, None] = {}
+        "Numbers of validators that attested what does not hold: they are not believed any more until we restart."
+        self.sit_down()
+
+    def sit_down(self) -> None:
+        """Another list of validators: indexes mean others now, so nothing that was said counts any more (8.1)."""
+        desk = self._desk
+        self._said: dict[int, dict[bytes, bytes]] = {peer: {} for peer in desk.peers}
+        "Validator -> digest -> the frame that attests it."
         self._mine: list[bytes] = []
+        self._due_ms: int | None = None
         self._misses: dict[int, int] = dict.fromkeys(desk.peers, 0)
         self._groups = tuple(_group(first, desk.n, desk.f) for first in range(desk.n))
         "`assigned_to` by its remainder: asked several times a transaction."
-        self._convicted: dict[int, None] = {}
-        "Validators that attested what does not hold: they are not believed any more until we restart."
-        self._due_ms: int | None = None
 
     # Questions --------------------------------------------------------------------------------------------
 
     def must_check(self, digest: bytes) -> bool:
         """Whether we check this signature ourselves, now (4.9.1, 4.9.3)."""
         desk = self._desk
-        if not desk.config.assigned:
+        if not desk.config.assigned or not desk.votes:
             return True
         assigned = self._assigned(digest)
         return desk.index in assigned or any(self._misses[peer] >= MISSES_MAX for peer in assigned)
@@ -123,13 +128,13 @@ class Attestations:
     def hear(self, message: Attest, frame: bytes) -> list[DecodedTransaction]:
         """A genuine attestation; returns what it proves of those that wait, in the order of the message."""
         desk, sender = self._desk, message.sender
-        if not desk.config.assigned:
+        if not desk.config.assigned or message.height + 1 < desk.since:
             return []
         if any(sender not in self._assigned(digest) for digest in message.digests):
-            desk.reject("not-assigned", sender)
+            desk.blame("not-assigned", sender)
             return []
-        if sender in self._convicted:
-            desk.reject("convicted", sender)
+        if desk.app.numbers[sender] in self._convicted:
+            desk.blame("convicted", sender)
             return []
         self._misses[sender] = 0
         said = self._said[sender]
@@ -169,7 +174,7 @@ class Attestations:
         for peer, said in self._said.items():
             frame = said.pop(tx.digest, None)
             if frame is not None:
-                self._convicted[peer] = None
+                self._convicted[self._desk.app.numbers[peer]] = None
                 self._misses[peer] = MISSES_MAX
                 self._desk.accuse(ATTEST, peer, 0, 0, frame, tx.raw)
 

@@ -17,6 +17,8 @@ SYNC_DELAY_MS = 150
 """A block that a peer has and we do not usually arrives by itself within a round trip."""
 SYNC_TIMEOUT_MS = 1500
 """How long one peer may take to answer before the next is asked."""
+CLAIMS_MAX = 128
+"""Nodes whose heights are remembered: the 64 validators of a list, and as many that left or will join."""
 HELP_INTERVAL_MS = 200
 """Least time between two answers to the same peer and question: an answer may be 4 MiB."""
 STATE_ASKS_MAX = 4
@@ -46,11 +48,14 @@ class Signer(Protocol):
 class ReplicaConfig:
     """Settings of one replica. Raises ValueError for combinations that could not make progress."""
 
-    index: int
+    number: int
+    "Our own number, by which the peers know our connections: in genesis the index."
     key: Signer
     protocol_time: Callable[[int], int]
     "Protocol time (Unix seconds) at a `now_ms`; pure and never decreasing."
     verify: Verify = crypto.verify
+    others: tuple[int, ...] = ()
+    "Numbers of nodes to tell our height besides the validators: who slept through a change of all of them has these."
     batch_ms: int = 50
     "How long a leader waits for company after the first transaction."
     transactions_max: int = 500

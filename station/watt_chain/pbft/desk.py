@@ -1,6 +1,8 @@
-"""The replica's desk: what it was given, what it has to hand out, and how often it said no.
+"""The replica's desk: what it was given, its seat, what it has to hand out, and how often it said no.
 
 Shared by the parts of the replica (agreement, exchange of transactions, catching up); it takes no decisions.
+Validators have two numbers: the *index* in the list of the height in flight, by which messages of the agreement and
+certificates name them, and the *number*, which stays through every change of the list and names the connection.
 """
 
 from collections.abc import Sequence
@@ -12,8 +14,8 @@ from watt_chain.codec import ZERO32, Structure
 from watt_chain.election import Schedule
 from watt_chain.genesis import faults_tolerated, quorum
 from watt_chain.ledger import AppliedBlock, Head, Waiting
-from watt_chain.pbft.config import ReplicaConfig
-from watt_chain.pbft.messages import ATTEST, Frame, Message, signed_bytes
+from watt_chain.pbft.config import ReplicaConfig, Signer
+from watt_chain.pbft.messages import ATTEST, NO_SEAT, NO_SIGNATURE, TALK, Frame, Message, signed_bytes
 from watt_chain.pbft.outputs import EVIDENCE_MAX, Evidence, Output, Record, Rejected
 from watt_chain.snapshot import FrozenState, Manifest
 from watt_chain.transaction import VerifiedTransactions
@@ -26,6 +28,9 @@ class Application(Protocol):
     chain: int
     network: bytes
     publics: tuple[bytes, ...]
+    "Keys of the validators of the next height, by index."
+    numbers: tuple[int, ...]
+    "Their numbers."
     verified: VerifiedTransactions
     waiting: Waiting
     head: Head
@@ -64,16 +69,13 @@ class Desk:
     """In-tray and out-tray of one replica."""
 
     def __init__(self, config: ReplicaConfig, app: Application) -> None:
-        if not 0 <= config.index < len(app.publics) or app.publics[config.index] != config.key.public:
-            raise ValueError(f"the key is not that of validator {config.index} of chain {app.chain}")
         self.config = config
         self.app = app
-        self.index = config.index
-        self.n = len(app.publics)
-        self.f = faults_tolerated(self.n)
-        self.q = quorum(self.n)
-        self.peers = tuple(index for index in range(self.n) if index != config.index)
+        self.keys: list[Signer] = [config.key]
+        "Keys of ours; the list of a height says which of them votes, if any."
         self.now_ms = 0
+        self._listed: tuple[tuple[bytes, ...], tuple[int, ...]] = ((), ())
+        self.seat()
         self.counters: dict[str, int] = {}
         "Rejected messages by reason, for ever."
         self.evidence: list[Evidence] = []
@@ -85,19 +87,49 @@ class Desk:
         self._parts: list[bytes] = []
         self._installed: FrozenState | None = None
 
+    def seat(self) -> bool:
+        """Take the place that the list of the height after the head gives us (CONSENSUS.md 8.1, 8.3); whether it is new."""
+        publics, numbers = self.app.publics, self.app.numbers
+        is_new = self._listed != (publics, numbers)
+        if is_new:
+            self._listed = (publics, numbers)
+            self.since = self.app.head.height + 1
+            "First height we know of under this list."
+        self.index = NO_SEAT
+        for key in self.keys:
+            if key.public in publics:
+                self.index, self._key = publics.index(key.public), key
+        self.n = len(publics)
+        self.f = faults_tolerated(self.n)
+        self.q = quorum(self.n)
+        self.peers = tuple(index for index in range(self.n) if index != self.index)
+        self.numbers = tuple(numbers[index] for index in self.peers if numbers[index] != self.config.number)
+        "Numbers of the other validators."
+        self.index_of = {number: index for index, number in enumerate(numbers) if index != self.index}
+        "Index of every other validator by its number."
+        return is_new
+
+    @property
+    def votes(self) -> bool:
+        """Whether we are a validator of the height in flight; else we only follow."""
+        return self.index != NO_SEAT
+
     def seal(self, message: Message) -> tuple[bytes, bytes]:
         """(frame, signature) of a message of ours."""
         body = codec.encode(message)
-        signature = self.config.key.sign(signed_bytes(self.app.network, message, body))
+        if isinstance(message, TALK):
+            return codec.encode(Frame(body, NO_SIGNATURE)), NO_SIGNATURE
+        assert self.votes, "only a validator of the height speaks about it"
+        signature = self._key.sign(signed_bytes(self.app.network, message, body))
         return codec.encode(Frame(body, signature)), signature
 
     def send(self, to: int, frame: bytes) -> None:
-        """Hand out a frame for one peer."""
+        """Hand out a frame for the node with this number."""
         self._send.append((to, frame))
 
     def broadcast(self, frame: bytes) -> None:
-        """Hand out a frame for every peer."""
-        self._send.extend((peer, frame) for peer in self.peers)
+        """Hand out a frame for every other validator of the height in flight."""
+        self._send.extend((number, frame) for number in self.numbers)
 
     def persist(self, kind: str, height: int, view: int, hash_: bytes = ZERO32, payload: bytes = b"") -> None:
         """Write down what is about to be signed; it reaches the disk before anything of this output is sent."""
@@ -118,14 +150,18 @@ class Desk:
         self._commit.clear()
         self._applied.clear()
 
+    def blame(self, reason: str, index: int) -> None:
+        """Say that a message of the validator with this index was dropped."""
+        self.reject(reason, self.app.numbers[index])
+
     def reject(self, reason: str, sender: int) -> None:
-        """Say that a message was dropped."""
+        """Say that a message of the node with this number was dropped."""
         self.counters[reason] = self.counters.get(reason, 0) + 1
         self._rejected.append(Rejected(reason, sender))
 
     def accuse(self, kind: str, sender: int, height: int, view: int, first: bytes, second: bytes) -> None:
-        """Keep a proof of what no honest validator signs, one per sender, kind, height and view."""
-        self.reject("false-attestation" if kind == ATTEST else "equivocation", sender)
+        """Keep a proof of what no honest validator signs, one per sender (its index), kind, height and view."""
+        self.blame("false-attestation" if kind == ATTEST else "equivocation", sender)
         known = any((e.kind, e.sender, e.height, e.view) == (kind, sender, height, view) for e in self.evidence)
         if not known and len(self.evidence) < EVIDENCE_MAX:
             self.evidence.append(Evidence(kind, sender, height, view, first, second))

@@ -102,12 +102,12 @@ class Exchange:
             self.pool.forget(tx.txid)
         self._gossip([tx.raw for tx in self.pool.waiting(now_ms - GOSSIP_REPEAT_MS, GOSSIP_REPEAT_COUNT)])
 
-    def receive_gossip(self, message: Gossip) -> None:
+    def receive_gossip(self, sender: int, message: Gossip) -> None:
         """Take a peer's transactions; what is wrong with them is held against the peer only if it must have seen it."""
         for tx in message.transactions:
             reason = self.take(tx, verified=False, shared=True)
             if reason in ("tx-form", "tx-chain", "tx-signature"):
-                self._desk.reject(reason, message.sender)
+                self._desk.reject(reason, sender)
 
     def fill(self, proposal: Proposal, wanted: bool = False) -> None:
         """Put what the pool has into a proposal; when `wanted`, first check what nobody has attested yet."""
@@ -119,18 +119,18 @@ class Exchange:
                 proposal.fill(digest, tx)
 
     def fetch(self, height: int, hash_: bytes, digests: tuple[bytes, ...], peers: tuple[int, ...]) -> None:
-        """Ask one of `peers` for transactions of a block; another one each time."""
+        """Ask one of `peers` (indices) for transactions of a block; another one each time."""
         desk = self._desk
         others = [peer for peer in peers if peer != desk.index]
         if others:
             frame, _ = desk.seal(Fetch(desk.app.chain, desk.index, height, hash_, list(digests)))
-            desk.send(others[self._asked % len(others)], frame)
+            desk.send(desk.app.numbers[others[self._asked % len(others)]], frame)
             self._asked += 1
 
-    def serve(self, message: Fetch, round_: Round) -> None:
-        """Answer a peer that lacks transactions of a block of this height."""
+    def serve(self, sender: int, message: Fetch, round_: Round) -> None:
+        """Answer the node with the number `sender` that lacks transactions of a block of this height."""
         desk = self._desk
-        if not self._throttle.allows(message.sender, message.block_hash, desk.now_ms):
+        if not self._throttle.allows(sender, message.block_hash, desk.now_ms):
             return
         known = round_.proposals.get(message.block_hash)
         if not message.digests:
@@ -141,13 +141,13 @@ class Exchange:
             found = [tx for tx in candidates if tx is not None]
         if found:
             frame, _ = desk.seal(Bodies(desk.app.chain, desk.index, message.height, message.block_hash, found))
-            desk.send(message.sender, frame)
+            desk.send(sender, frame)
 
-    def receive_bodies(self, message: Bodies, proposal: Proposal) -> None:
+    def receive_bodies(self, sender: int, message: Bodies, proposal: Proposal) -> None:
         """Fill a proposal from a peer's answer; anything not asked for is dropped."""
         for tx in message.transactions:
             if not proposal.fill(merkle.leaf_hash(tx), tx):
-                self._desk.reject("body-unasked", message.sender)
+                self._desk.reject("body-unasked", sender)
                 return
 
     def _gossip(self, transactions: list[bytes]) -> None:

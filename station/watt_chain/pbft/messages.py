@@ -1,16 +1,17 @@
 """What replicas send each other (CONSENSUS.md 4.2), and the one way in for every message.
 
 A frame is `[body bytes, signature]`. The body is an array that starts with the message's name. The signature
-of a prepare or commit is the vote itself, over the bytes that certificates prove; every other message is
-signed over its body in the domain "frame". `open_frame` checks form, chain and sender; `is_genuine` checks
-the signature. No handler ever sees a message that did not pass both.
+of a prepare or commit is the vote itself, over the bytes that certificates prove; every other message of the
+agreement is signed over its body in the domain "frame". `open_frame` checks form, chain and sender; `is_genuine`
+checks the signature. No handler ever sees a message that did not pass both. `TALK` is not signed: it carries what
+proves itself or is only a question, and the connection says who speaks.
 """
 
 from typing import Annotated
 
 from msgspec import Meta
 
-from watt_chain import codec, crypto
+from watt_chain import codec
 from watt_chain.block import BLOCK_TRANSACTIONS_MAX, COMMIT, PREPARE, VoteSignature, vote_bytes
 from watt_chain.codec import U16, U32, U63, DecodeError, Hash32, Signature64, Structure
 from watt_chain.genesis import VALIDATORS_MAX
@@ -30,6 +31,10 @@ SYNC_BYTES_MAX = 1536 * 1024
 
 _BODY_HEAD = {b"\xc4": 3, b"\xc5": 4, b"\xc6": 6}
 """Where a frame's body begins, by the second byte of the frame (msgpack: bin 8, 16, 32)."""
+NO_SEAT = 0xFFFF
+"""Sender of talk by a node that is not a validator of the height it knows."""
+NO_SIGNATURE = bytes(64)
+"""In place of a signature under talk; not looked at."""
 
 Digests = Annotated[list[Hash32], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
 
@@ -218,6 +223,10 @@ Message = (
 )
 
 
+TALK = (Fetch, Bodies, Gossip, Status, SyncRequest, SyncBlocks, StateOffer, StateRequest, StatePart)
+"""CONSENSUS.md 4.2.5: questions, claims that nobody believes, answers that hashes or certificates prove."""
+
+
 def signed_bytes(network: bytes, message: Message, body: bytes) -> bytes:
     """What the frame's signature covers."""
     if isinstance(message, Prepare):
@@ -240,12 +249,15 @@ def open_any(data: bytes) -> tuple[Frame, Message]:
     return frame, message
 
 
-def open_frame(data: bytes, chain: int, sender: int) -> tuple[Frame, Message]:
-    """Take a frame apart. Raises DecodeError with a reason in kebab-case; the signature is not checked here."""
+def open_frame(data: bytes, chain: int, sender: int | None = None) -> tuple[Frame, Message]:
+    """Take a frame apart. Raises DecodeError with a reason in kebab-case; the signature is not checked here.
+
+    `sender` is the index that the message must name; None leaves that to the caller.
+    """
     frame, message = open_any(data)
     if message.chain != chain:
         raise DecodeError("wrong-chain")
-    if message.sender != sender:
+    if sender is not None and message.sender != sender:
         raise DecodeError("wrong-sender")
     return frame, message
 
@@ -261,15 +273,11 @@ def kind_of(data: bytes) -> str:
     return data[start + 2 : start + 2 + (length[0] & 0x1F)].decode("ascii", "replace")
 
 
-def open_gossip(
-    data: bytes, chain: int, sender: int, network: bytes, public: bytes, verify: Verify = crypto.verify
-) -> list[bytes]:
-    """The transactions of a genuine gossip frame. Raises DecodeError with a reason in kebab-case."""
-    frame, message = open_frame(data, chain, sender)
+def open_gossip(data: bytes, chain: int) -> list[bytes]:
+    """The transactions of a gossip frame, each still to be verified. Raises DecodeError with a reason in kebab-case."""
+    _, message = open_frame(data, chain)
     if not isinstance(message, Gossip):
         raise DecodeError("message-form")
-    if not is_genuine(frame, message, network, public, verify):
-        raise DecodeError("frame-signature")
     return message.transactions
 
 

@@ -21,6 +21,7 @@ class Rejected:
 
     reason: str
     sender: int
+    "Number of the node at the other end of the connection."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Evidence:
     kind: str
     "pre-prepare, prepare, commit or attest."
     sender: int
+    "Index in the list of the height."
     height: int
     view: int
     first: bytes
@@ -46,7 +48,7 @@ class Output:
     persist: tuple[bytes, ...] = ()
     "Records: append to the log and fsync BEFORE anything below is sent."
     send: tuple[tuple[int, bytes], ...] = ()
-    "(replica index, frame); may be lost, repeated or reordered on the way."
+    "(number of the node, frame); may be lost, repeated or reordered on the way."
     parts: tuple[bytes, ...] = ()
     "Of a state that is being fetched: keep them for a restart; what is lost is fetched again."
     installed: FrozenState | None = None

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Sequence
 
 from watt_chain.codec import DecodeError
 from watt_chain.pbft.agreement import Agreement
-from watt_chain.pbft.config import FUTURE_FRAMES_MAX, ReplicaConfig
+from watt_chain.pbft.config import FUTURE_FRAMES_MAX, ReplicaConfig, Signer
 from watt_chain.pbft.desk import Application, Desk
 from watt_chain.pbft.diagnosis import missing_in, phase_of
 from watt_chain.pbft.exchange import Exchange
 from watt_chain.pbft.messages import (
+    TALK,
     Attest,
     Bodies,
     Commit,
@@ -49,14 +50,12 @@ from watt_chain.transaction import DecodedTransaction
 
 __all__ = ["Application", "Replica", "ReplicaConfig"]
 
-_AGREEMENT = (PrePrepare, Prepare, Commit, ViewChange, NewView)
-
 
 class Replica:
     """A validator's part in ordering the blocks of one chain. Call `restore` first, then feed it."""
 
     def __init__(self, config: ReplicaConfig, app: Application, pool: Pool | None = None) -> None:
-        """`app` is at its last stored block. Raises ValueError when the key is not the validator's."""
+        """`app` is at its last stored block. Whether the key votes is for the list of each height to say."""
         self._desk = Desk(config, app)
         self._app = app
         self.pool = Pool() if pool is None else pool
@@ -64,8 +63,8 @@ class Replica:
         self._exchange = Exchange(self._desk, self.pool)
         self._catch_up = CatchUp(self._desk)
         self._agreement = Agreement(self._desk, self._exchange, self._catch_up)
-        self._future: dict[int, dict[tuple[str, int], bytes]] = {peer: {} for peer in self._desk.peers}
-        "Frames for the height after ours, per peer, one of each kind and view."
+        self._future: dict[int, dict[tuple[str, int], bytes]] = {}
+        "Frames for the height after ours, per number of a validator of ours, one of each kind and view."
         self._status_ms: int | None = None
         self._resend_ms: int | None = None
         self._silent = True
@@ -138,9 +137,17 @@ class Replica:
         self._end()
 
     def receive(self, sender: int, frame: bytes, now_ms: int) -> None:
-        """A frame from the peer that the connection proved to be validator `sender`."""
+        """A frame from the peer that the connection proved to be the node with the number `sender`."""
         self._begin(now_ms)
         self._receive(sender, frame)
+        self._end()
+
+    def add_key(self, key: Signer, now_ms: int) -> None:
+        """A further key of ours, for the heights whose list has it (CONSENSUS.md 8.2); it has signed nothing yet."""
+        self._begin(now_ms)
+        self._desk.keys.append(key)
+        if not self._desk.votes:
+            self._agreement.sit_down()
         self._end()
 
     def expire(self, now_ms: int) -> None:
@@ -194,11 +201,12 @@ class Replica:
         """Where this replica stands and whose votes it waits for; for status files and the doctor."""
         desk, round_ = self._desk, self._agreement.round
         silence, transfer = self._agreement.silence, self._catch_up.transfer
-        phase = phase_of(round_, self._agreement.deadline_ms() is not None)
+        phase = phase_of(round_, self._agreement.deadline_ms() is not None) if desk.votes else "following"
         leader = self._app.schedule.leader(round_.height, round_.view)
         return {
             "chain": self._app.chain,
-            "index": desk.index,
+            "number": desk.config.number,
+            "index": desk.index if desk.votes else None,
             "n": desk.n,
             "f": desk.f,
             "q": desk.q,
@@ -238,9 +246,9 @@ class Replica:
         while self._agreement.height_began:
             self._agreement.height_began = False
             self._resend_ms = None
-            for peer in self._desk.peers:
-                waiting, self._future[peer] = self._future[peer], {}
-                for frame in waiting.values():
+            kept, self._future = self._future, {}
+            for peer in [peer for peer in self._desk.numbers if peer in kept]:
+                for frame in kept[peer].values():
                     self._receive(peer, frame)
             self._agreement.propose()
         self._silent = bool(self._agreement.silence.reason())
@@ -252,21 +260,31 @@ class Replica:
 
     def _receive(self, sender: int, data: bytes) -> None:
         desk = self._desk
-        if sender not in self._future:
+        if sender == desk.config.number:
             desk.reject("unknown-sender", sender)
             return
         try:
-            frame, message = open_frame(data, self._app.chain, sender)
+            frame, message = open_frame(data, self._app.chain)
         except DecodeError as error:
             desk.reject(str(error), sender)
             return
-        if isinstance(message, _AGREEMENT) and not self._is_current(sender, message, data):
-            return
-        # CONSENSUS.md 4.2.3: one verification for every kind of message, before anything acts on it.
-        if not is_genuine(frame, message, self._app.network, self._app.publics[sender], desk.config.verify):
+        if isinstance(message, TALK):
+            self._hear(sender, message)
+        elif (isinstance(message, Attest) or self._is_current(sender, message, data)) and desk.votes:
+            self._agree(sender, frame, message, data)
+
+    def _agree(self, sender: int, frame: Frame, message: Message, data: bytes) -> None:
+        """What a validator says as one; only from who is on the list in force (CONSENSUS.md 4.2.3, 8.1)."""
+        desk = self._desk
+        index = desk.index_of.get(sender)
+        if index is None:
+            desk.reject("unknown-sender", sender)
+        elif message.sender != index:
+            desk.reject("wrong-sender", sender)
+        elif not is_genuine(frame, message, self._app.network, self._app.publics[index], desk.config.verify):
             desk.reject("frame-signature", sender)
-            return
-        self._dispatch(message, frame, data)
+        else:
+            self._dispatch(message, frame, data)
 
     def _is_current(self, sender: int, message: Message, data: bytes) -> bool:
         """Whether a message of the agreement is about our height; notes who is ahead, helps who is behind.
@@ -281,10 +299,11 @@ class Replica:
             self._catch_up.nudge(sender, message.height)
             return False
         self._catch_up.note(sender, message.height - 1)
-        waiting = self._future[sender]
-        if message.height == height + 1 and len(waiting) < FUTURE_FRAMES_MAX:
+        if message.height == height + 1 and sender in self._desk.numbers:
+            waiting = self._future.setdefault(sender, {})
             view: int = message.view  # type: ignore[union-attr]  # every message of the agreement has a view
-            waiting.setdefault((type(message).__name__, view), data)
+            if len(waiting) < FUTURE_FRAMES_MAX:
+                waiting.setdefault((type(message).__name__, view), data)
         return False
 
     def _dispatch(self, message: Message, frame: Frame, data: bytes) -> None:
@@ -298,43 +317,51 @@ class Replica:
                 agreement.handle_view_change(message, data)
             case NewView():
                 agreement.handle_new_view(message)
-            case Fetch():
-                if message.height <= self._app.head.height:
-                    self._catch_up.help(message.sender, message.height)
-                elif message.height == agreement.round.height:
-                    self._exchange.serve(message, agreement.round)
-            case Bodies():
-                agreement.handle_bodies(message)
-            case Gossip():
-                self._exchange.receive_gossip(message)
-                self._go_on()
             case Attest():
                 self._exchange.receive_attest(message, data)
                 self._go_on()
+
+    def _hear(self, sender: int, message: Message) -> None:
+        """Talk (CONSENSUS.md 4.2.5): from any node at the other end of a connection, on the list or not."""
+        agreement = self._agreement
+        match message:
+            case Fetch():
+                if message.height <= self._app.head.height:
+                    self._catch_up.help(sender, message.height)
+                elif message.height == agreement.round.height:
+                    self._exchange.serve(sender, message, agreement.round)
+            case Bodies():
+                agreement.handle_bodies(sender, message)
+            case Gossip():
+                self._exchange.receive_gossip(sender, message)
+                self._go_on()
             case Status():
-                self._take_status(message)
+                self._take_status(sender, message)
             case SyncRequest():
-                self._catch_up.help(message.sender, message.height)
+                self._catch_up.help(sender, message.height)
             case SyncBlocks():
-                self._handle_blocks(message)
+                self._handle_blocks(sender, message)
             case StateOffer():
-                self._catch_up.consider_offer(message)
+                self._catch_up.consider_offer(sender, message)
             case StateRequest():
-                self._catch_up.serve_state(message)
+                self._catch_up.serve_state(sender, message)
             case StatePart():
-                state = self._catch_up.take_part(message)
+                state = self._catch_up.take_part(sender, message)
                 if state is not None:
                     agreement.jump(state)
 
-    def _take_status(self, message: Status) -> None:
-        """Where a peer is; one that has just started is told where we are."""
-        self._catch_up.note(message.sender, message.height)
+    def _take_status(self, sender: int, message: Status) -> None:
+        """Where a peer is; one that has just started, or that no validator tells, is told where we are."""
+        self._catch_up.note(sender, message.height)
         silence = self._agreement.silence
-        silence.hear(message)
-        if message.asks and silence.may_answer(message.sender):
-            self._catch_up.tell(message.sender, self._agreement.round.view, False)
+        silence.hear(sender, message)
+        left_behind = message.height < self._app.head.height and sender not in self._desk.numbers
+        if (message.asks or left_behind) and silence.may_answer(sender):
+            self._catch_up.tell(sender, self._agreement.round.view, False)
+        if left_behind:  # CONSENSUS.md 8.4
+            self._catch_up.help(sender, message.height + 1)
 
-    def _handle_blocks(self, message: SyncBlocks) -> None:
+    def _handle_blocks(self, sender: int, message: SyncBlocks) -> None:
         """Apply certified blocks that follow our head; the rest is old news or not ours to check yet."""
         before = self._app.head.height
         for offset, certified in enumerate(message.blocks):
@@ -343,9 +370,9 @@ class Replica:
             try:
                 self._agreement.adopt(certified)
             except DecodeError:
-                self._desk.reject("sync-block", message.sender)
-                self._catch_up.distrust(message.sender)
+                self._desk.reject("sync-block", sender)
+                self._catch_up.distrust(sender)
                 return
-            self._catch_up.note(message.sender, message.height + offset)
+            self._catch_up.note(sender, message.height + offset)
         if self._app.head.height > before:
             self._catch_up.advanced(eager=True)

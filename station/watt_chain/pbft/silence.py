@@ -42,6 +42,8 @@ class Silence:
 
     def reason(self) -> str:
         """Why nothing may be signed for the height after the head; empty when it may."""
+        if not self._desk.votes:  # CONSENSUS.md 8.3: not on the list of the height
+            return "following"
         if self._doubt:
             return "doubt"
         if self._desk.app.head.height < self._floor:
@@ -65,10 +67,10 @@ class Silence:
         if len(self._pledges) > PLEDGES_MAX:
             del self._pledges[next(iter(self._pledges))]
 
-    def hear(self, message: Status) -> None:
-        """Another validator tells where it is, since we started (4.7.7, 4.7.8)."""
-        if self._heard is not None:
-            self._heard[message.sender] = message.height
+    def hear(self, sender: int, message: Status) -> None:
+        """Another validator, by number, tells where it is, since we started (4.7.7, 4.7.8)."""
+        if self._heard is not None and sender in self._desk.numbers:
+            self._heard[sender] = message.height
             self._consider()
 
     def may_answer(self, peer: int) -> bool:

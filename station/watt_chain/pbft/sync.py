@@ -5,7 +5,7 @@ state, and a certificate needs nobody's word. So a liar costs one question and i
 """
 
 from watt_chain.codec import DecodeError
-from watt_chain.pbft.config import HELP_INTERVAL_MS, SYNC_DELAY_MS, SYNC_TIMEOUT_MS
+from watt_chain.pbft.config import CLAIMS_MAX, HELP_INTERVAL_MS, SYNC_DELAY_MS, SYNC_TIMEOUT_MS
 from watt_chain.pbft.desk import Desk, Throttle
 from watt_chain.pbft.messages import (
     SYNC_BLOCKS_MAX,
@@ -27,8 +27,10 @@ class CatchUp:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._claims: dict[int, int] = {}
-        "Greatest height each peer showed or claimed; it never falls, unless the peer sent rubbish."
-        self._asked = desk.index
+        "Greatest height each peer, by number, showed or claimed; it never falls, unless the peer sent rubbish."
+        self._asked = desk.config.number
+        self._told = desk.config.number
+        "Who heard of our height last, while we only follow."
         self._head_ms = 0
         "When our head last moved."
         self._throttle = Throttle(HELP_INTERVAL_MS)
@@ -55,7 +57,7 @@ class CatchUp:
 
     def note(self, peer: int, height: int) -> None:
         """A peer showed that it is done with `height`."""
-        if height > self._claims.get(peer, 0):
+        if height > self._claims.get(peer, 0) and (peer in self._claims or len(self._claims) < CLAIMS_MAX):
             self._claims[peer] = height
         if height > self._desk.app.head.height and self._next_ms is None:
             self._next_ms = self._desk.now_ms + SYNC_DELAY_MS
@@ -85,26 +87,33 @@ class CatchUp:
             return
         self._next_ms = None
         height = desk.app.head.height
-        for step in range(1, desk.n + 1):
-            peer = (self._asked + step) % desk.n
-            if peer != desk.index and self._claims.get(peer, 0) > height:
-                self._asked = peer
-                frame, _ = desk.seal(SyncRequest(desk.app.chain, desk.index, height + 1))
-                desk.send(peer, frame)
-                self._next_ms = desk.now_ms + SYNC_TIMEOUT_MS
-                return
+        ahead = sorted(peer for peer, claim in self._claims.items() if claim > height)
+        if ahead:
+            self._asked = next((peer for peer in ahead if peer > self._asked), ahead[0])
+            frame, _ = desk.seal(SyncRequest(desk.app.chain, desk.index, height + 1))
+            desk.send(self._asked, frame)
+            self._next_ms = desk.now_ms + SYNC_TIMEOUT_MS
 
     def announce(self, view: int, asks: bool) -> None:
-        """Tell everybody where we are."""
-        self._desk.broadcast(self._status(view, asks))
+        """Tell everybody where we are; who only follows tells one at a time, and is answered (CONSENSUS.md 8.4)."""
+        desk = self._desk
+        known = self._known()
+        if desk.votes:
+            for peer in known:
+                self.tell(peer, view, asks)
+        elif known:
+            self._told = next((peer for peer in known if peer > self._told), known[0])
+            self.tell(self._told, view, asks)
 
     def tell(self, peer: int, view: int, asks: bool) -> None:
-        """Tell one who asks."""
-        self._desk.send(peer, self._status(view, asks))
-
-    def _status(self, view: int, asks: bool) -> bytes:
+        """Tell one where we are."""
         desk = self._desk
-        return desk.seal(Status(desk.app.chain, desk.index, desk.app.head.height, view, asks))[0]
+        frame, _ = desk.seal(Status(desk.app.chain, desk.index, desk.app.head.height, view, asks))
+        desk.send(peer, frame)
+
+    def _known(self) -> list[int]:
+        """Numbers of the other validators, and of the nodes we were told of."""
+        return sorted({*self._desk.numbers, *self._desk.config.others})
 
     def nudge(self, peer: int, height: int) -> None:
         """A peer still votes on a height that is final here: help it, unless it just hears of it as we did."""
@@ -140,20 +149,20 @@ class CatchUp:
             frame, _ = desk.seal(StateOffer(desk.app.chain, desk.index, newest.height, newest.manifest()))
             desk.send(peer, frame)
 
-    def serve_state(self, message: StateRequest) -> None:
+    def serve_state(self, sender: int, message: StateRequest) -> None:
         """A peer fetches a state."""
         desk = self._desk
         for state in desk.app.frozen:
             if state.height == message.height:
                 part = state.range(message.slot)
                 question = b"s%d/%d" % (message.height, message.slot)
-                if part is not None and self._throttle.allows(message.sender, question, desk.now_ms):
+                if part is not None and self._throttle.allows(sender, question, desk.now_ms):
                     frame, _ = desk.seal(StatePart(desk.app.chain, desk.index, state.height, part))
-                    desk.send(message.sender, frame)
+                    desk.send(sender, frame)
                 return
-        self._offer(message.sender, message.height)
+        self._offer(sender, message.height)
 
-    def consider_offer(self, message: StateOffer) -> None:
+    def consider_offer(self, sender: int, message: StateOffer) -> None:
         """A peer offers a state for want of blocks."""
         desk, running = self._desk, self.transfer
         if not desk.config.takes_states or message.height <= desk.app.head.height:
@@ -161,21 +170,21 @@ class CatchUp:
         if running is not None:
             if message.manifest.header == running.manifest.header:
                 return
-            running.drop(message.sender)  # it has another state now
+            running.drop(sender)  # it has another state now
             if not running.hopeless:
                 self._ask_for_state()
                 return
         try:
             header = desk.app.check_final(message.manifest)
         except DecodeError:
-            desk.reject("state-offer", message.sender)
-            self.distrust(message.sender)
+            desk.reject("state-offer", sender)
+            self.distrust(sender)
             return
-        self._begin(header.height, message.manifest, message.sender)
+        self._begin(header.height, message.manifest, sender)
 
     def _begin(self, height: int, manifest: Manifest, offerer: int) -> None:
         desk, before = self._desk, self.transfer
-        self.transfer = Transfer(height, manifest, offerer, desk.peers)
+        self.transfer = Transfer(height, manifest, offerer, tuple(self._known()))
         desk.keep(manifest)
         if before is not None:
             self.transfer.reuse(before)
@@ -187,25 +196,25 @@ class CatchUp:
         """Go on with a transfer that a restart interrupted; what does not check is fetched again."""
         try:
             header = self._desk.app.check_final(manifest)
-            self.transfer = Transfer(header.height, manifest, -1, self._desk.peers)
+            self.transfer = Transfer(header.height, manifest, -1, tuple(self._known()))
             for part in parts:
                 self.transfer.take(part)
         except DecodeError:
             return
         self._ask_for_state()
 
-    def take_part(self, message: StatePart) -> FrozenState | None:
+    def take_part(self, sender: int, message: StatePart) -> FrozenState | None:
         """A range of the state being fetched; the state, once it was installed."""
         desk, running = self._desk, self.transfer
         if running is None or message.height != running.height:
             return None
-        running.answered(message.sender)
+        running.answered(sender)
         try:
             if running.take(message.part):
                 desk.keep(message.part)
         except DecodeError:
-            desk.reject("state-part", message.sender)
-            running.drop(message.sender)
+            desk.reject("state-part", sender)
+            running.drop(sender)
         if not running.complete:
             self._ask_for_state()
             return None
@@ -213,7 +222,7 @@ class CatchUp:
         try:
             return desk.app.install(running.manifest, running.tree())
         except DecodeError:
-            desk.reject("state-whole", message.sender)
+            desk.reject("state-whole", sender)
             return None
 
     def _ask_for_state(self) -> None:

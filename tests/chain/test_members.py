@@ -1,0 +1,198 @@
+"""Validators that join, leave, rotate and lose keys at a height: CONSENSUS.md 8, in a network in memory."""
+
+import pytest
+from chain_world import FalseKey, World, make_tx
+from watt_chain import codec
+from watt_chain.block import decode_certified
+from watt_chain.genesis import list_hash, quorum
+from watt_chain.pbft.messages import Commit, Frame, signed_bytes
+
+USER = FalseKey("user")
+TIMES = {"batch_ms": 5, "timeout_ms": 400, "timeout_max_ms": 2000, "resend_ms": 100, "status_ms": 200}
+
+
+class Members:
+    """A world, and who is to validate from which height."""
+
+    def __init__(self, n: int, founders: int, seed: int = 1) -> None:
+        self.world = World(n, seed, founders=founders, **TIMES)
+        self.nonce = 0
+        self.now = list(range(founders))
+
+    def ask(self, kind: str = "Add", fields: object = None, to: int | None = None) -> None:
+        self.nonce += 1
+        tx = make_tx(USER, self.world.network, self.nonce, kind, fields=fields)
+        assert self.world.submit(tx, self.now[0] if to is None else to) == ""
+
+    def change(self, numbers: list[int], ahead: int = 3, keys: dict[int, FalseKey] | None = None) -> int:
+        """Ask for a new list from `ahead` heights above the present one on; that height."""
+        at = self.world.height(self.now[0]) + ahead
+        key = {number: self.world.keys[number] for number in numbers} | (keys or {})
+        self.ask("Seats", [at, [[number, f"node{number}", key[number].public] for number in numbers]])
+        self.after = numbers
+        return at
+
+    def reach(self, height: int, among: list[int] | None = None, ms: int = 60_000) -> None:
+        """Work until everybody `among` (the present validators) is at the height."""
+        watched = self.now if among is None else among
+        end_ms = self.world.now_ms + ms
+        while min(self.world.height(number) for number in watched) < height:
+            assert self.world.now_ms < end_ms, [self.world.height(number) for number in watched]
+            if max(self.world.height(number) for number in watched) < height and not any(
+                len(r.pool) for r in self.world.replicas if r is not None
+            ):
+                self.ask(to=next(number for number in watched if self.world.replicas[number] is not None))
+            self.world.run(50)
+
+    def pass_over(self, at: int) -> None:
+        """Work until the new list has made a block of its own."""
+        self.reach(at - 1)
+        self.now = self.after
+        self.reach(at)
+
+    def signers(self, height: int) -> tuple[int, list[int]]:
+        """(validators, indices in the certificate) of a height."""
+        ledger = next(ledger for ledger in self.world.ledgers if ledger is not None and ledger.head.height >= height)
+        certified = ledger.certified(height)
+        assert certified is not None
+        return len(ledger.validators), [vote.index for vote in decode_certified(certified)[3].votes]
+
+
+def test_a_fifth_validator_follows_joins_at_its_height_and_is_needed_then() -> None:
+    net = Members(5, founders=4)
+    net.reach(3)
+    net.reach(3, among=[4])  # it follows without a seat
+    fifth = net.world.replicas[4]
+    assert fifth is not None and fifth.status()["index"] is None and fifth.status()["phase"] == "following"
+    at = net.change([0, 1, 2, 3, 4])
+    net.pass_over(at)
+    status = fifth.status()
+    assert (status["index"], status["n"], status["f"], status["q"]) == (4, 5, 1, 4)
+    net.world.crash(0)  # q of 5 is 4: from here nothing is final without the new one
+    net.now = [1, 2, 3, 4]
+    net.reach(at + 5)
+    assert net.signers(at + 5) == (5, [1, 2, 3, 4])
+
+
+def test_whoever_is_left_out_follows_and_the_others_move_up() -> None:
+    net = Members(5, founders=5)
+    net.reach(2)
+    at = net.change([1, 2, 3, 4])
+    net.pass_over(at)
+    net.reach(at + 3)
+    net.reach(at + 3, among=[0])
+    first, second = net.world.replicas[0], net.world.replicas[1]
+    assert first is not None and first.status()["index"] is None and not first.take_output().send
+    assert second is not None and second.status()["index"] == 0 and second.status()["number"] == 1
+    assert net.signers(at + 3)[0] == 4 and len(net.signers(at + 3)[1]) == 3
+
+
+def test_a_rotated_key_votes_from_its_height_and_the_old_one_never_again() -> None:
+    net = Members(4, founders=4)
+    net.reach(2)
+    fresh = FalseKey("fresh")
+    net.world.spare_keys[2] = [fresh]
+    replica = net.world.replicas[2]
+    assert replica is not None
+    at = net.change([0, 1, 2, 3], keys={2: fresh})
+    replica.add_key(fresh, net.world.now_ms)
+    net.pass_over(at)
+    net.world.crash(3)
+    net.now = [0, 1, 2]
+    net.reach(at + 3)  # needs its votes under the new key
+    # A restart finds its place again, by the key the list names.
+    net.world.crash(2)
+    net.world.start(2)
+    net.reach(at + 6)
+    # A commit under the old key for a height of the new list.
+    body = Commit(1, 2, net.world.height(0) + 1, 0, bytes(32))
+    old = net.world.keys[2].sign(signed_bytes(net.world.network, body, codec.encode(body)))
+    other = net.world.replicas[0]
+    assert other is not None
+    other.receive(2, codec.encode(Frame(codec.encode(body), old)), net.world.now_ms)
+    assert [item.reason for item in other.take_output().rejected] == ["frame-signature"]
+
+
+def test_a_lost_key_is_replaced_by_the_others_alone() -> None:
+    net = Members(4, founders=4)
+    net.reach(2)
+    net.world.crash(1)  # its disk and key are gone
+    net.now = [0, 2, 3]
+    net.world.disks[1] = type(net.world.disks[1])()
+    fresh = FalseKey("fresh")
+    net.world.spare_keys[1] = [fresh]
+    at = net.change([0, 1, 2, 3], keys={1: fresh})
+    net.after = [0, 2, 3]
+    net.pass_over(at)
+    net.world.keys[1] = fresh
+    net.world.start(1)
+    net.now = [0, 1, 2, 3]
+    net.reach(at + 2)
+    net.world.crash(0)
+    net.now = [1, 2, 3]
+    net.reach(at + 4)
+
+
+def test_the_whole_list_may_change_at_one_height() -> None:
+    net = Members(8, founders=4)
+    net.reach(3, among=[0, 1, 2, 3, 4, 5, 6, 7])
+    at = net.change([4, 5, 6, 7], ahead=4)
+    net.pass_over(at)
+    for number in range(4):
+        net.world.crash(number)
+    net.reach(at + 4)
+
+
+def test_who_slept_through_two_changes_catches_up_with_the_lists_of_every_height() -> None:
+    net = Members(6, founders=4)
+    net.reach(2)
+    net.world.crash(3)
+    net.now = [0, 1, 2]
+    net.change([0, 1, 2, 3, 4])
+    net.after = [0, 1, 2, 4]
+    net.pass_over(net.world.height(0) + 3)
+    net.reach(net.world.height(0) + 2)
+    at = net.change([1, 2, 3, 4, 5])
+    net.after = [1, 2, 4, 5]
+    net.pass_over(at)
+    net.world.start(3)
+    net.now = [1, 2, 3, 4, 5]
+    net.reach(at + 3)
+    ledger = net.world.ledgers[3]
+    assert ledger is not None and ledger.numbers == (1, 2, 3, 4, 5)
+
+
+def test_headers_name_the_list_of_the_next_height_and_certificates_have_its_quorum() -> None:
+    net = Members(7, founders=4)
+    net.reach(2)
+    for numbers in ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6], [2, 3, 4]):
+        at = net.change(numbers)
+        net.pass_over(at)
+    ledger = net.world.ledgers[2]
+    assert ledger is not None
+    sizes: list[int] = []
+    hashes: list[bytes] = [list_hash(net.world.genesis.validators(1))]
+    for height in range(1, ledger.head.height + 1):
+        certified = ledger.certified(height)
+        assert certified is not None
+        _, _, header, certificate = decode_certified(certified)
+        sizes.append(len(certificate.votes))
+        hashes.append(header.next_validators)
+    assert sizes[0] == quorum(4) and sizes[-1] == quorum(3) and {quorum(5), quorum(7)} <= {*sizes}
+    assert hashes[-1] == list_hash(ledger.validators) and len({*hashes}) == 4
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_changes_hold_under_loss_crashes_and_new_views(seed: int) -> None:
+    net = Members(6, founders=4, seed=seed)
+    net.world.loss, net.world.double = 0.1, 0.1
+    net.reach(2)
+    for numbers in ([0, 1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4, 5], [5, 4, 3, 2]):
+        at = net.change(numbers, ahead=5 + seed % 3)
+        down = numbers[seed % len(numbers)]
+        if down in net.now and down != net.now[0]:
+            net.world.crash(down)
+            net.world.run(300)
+            net.world.start(down)
+        net.pass_over(at)
+    assert net.world.replicas[2] is not None and net.world.replicas[2].status()["index"] == 3
