@@ -14,6 +14,7 @@ import msgspec
 from watt_chain import election
 from watt_chain.contract import access, baseline, contest, event, kinds, market, objects, orders, rules
 from watt_chain.contract import main as main_chain
+from watt_chain.genesis import Validator
 
 DOCUMENT = Path(__file__).parents[2] / "station" / "CONTRACT.md"
 BLOCK = re.compile(r"(<!-- begin: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.S)
@@ -22,7 +23,9 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "account/<id8>": ("both", objects.Account, "a registered party"),
     "signer/<id8 of a key>": ("both", objects.Signer, "which account a key signs for; to_height 0 = still"),
     "office/<role>": ("both", access.Office, "holder of grid, aggregator, regulator"),
-    "validators/<chain>": ("both", objects.Validators, "own chain and 0 in an area; every chain on the main chain"),
+    "validators": ("both", objects.ValidatorList, "who certifies the next block of this chain, a waiting change"),
+    "validators/<chain>": ("both", objects.KnownList, "of other chains: 0 in an area, every area on the main chain"),
+    "member/<name>": ("both", objects.Member, "a name that is or was on the list"),
     "rules": ("both", objects.RulesIndex, "active version, pending ones"),
     "rules/<version>": ("both", rules.RuleSet, "a rule set"),
     "open": ("both", objects.OpenEvents, "events that are not over"),
@@ -69,6 +72,7 @@ PARTS: tuple[type[msgspec.Struct], ...] = (
     objects.AreaReport,
     kinds.EnrolPlug,
     kinds.InboxEntry,
+    Validator,
     election.Eligible,
     election.Entrant,
     election.Demotion,
@@ -124,7 +128,8 @@ def render(name: str) -> str:
     if name == "messages":
         up = [("up", kind.__name__, f"`[{fields(kind)}]`") for kind in UP]
         down = [("down", label, f"`[{fields(kind)}]`") for label, kind in DOWN.items()]
-        return table(("way", "kind", "body"), [*down, *up])
+        both = [("both", "Validators", f"`[{fields(kinds.ValidatorsActing)}]`")]
+        return table(("way", "kind", "body"), [*down, *up, *both])
     if name in ("kinds-area", "kinds-main"):
         place = name.removeprefix("kinds-")
         rows = [

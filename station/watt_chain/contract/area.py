@@ -24,13 +24,16 @@ from watt_chain.contract import (
     settlement,
     standing,
     tickets,
+    validators,
 )
 from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of, spell
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import TABLE, Batch, Place
 from watt_chain.contract.market import Market
 from watt_chain.contract.objects import (
+    FOREVER,
     INBOX_KEY,
+    MAIN_CHAIN,
     POOL_KEY,
     RULES_KEY,
     SUPPLY_KEY,
@@ -91,7 +94,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "Points": points.issue_points,
     BATCH: lambda session, signer, fields: run_batch(session, signer, fields),
     **ELECTION,
-    "Validators": not_yet,
+    "Validators": validators.change,
     "CrossOp": not_yet,
 }
 
@@ -101,7 +104,7 @@ def dispatch(session: Session, place: Place, functions: dict[str, Function], tx:
     key = signer_of(session.state, tx.signer)
     if key is None:
         refuse("unknown-signer")
-    refuse_if(key.to_height != registration.FOREVER, "revoked")
+    refuse_if(key.to_height != FOREVER, "revoked")
     _call(session, place, functions, session.account(key.account), tx.kind, tx.fields_raw)
 
 
@@ -138,7 +141,7 @@ class Keeper:
     def next_nonce(self, state: StateReader, signer: bytes) -> int:
         """The nonce that this public key must use next; UNKNOWN_NONCE for a key that may not sign."""
         key = signer_of(state, signer)
-        if key is None or key.to_height != registration.FOREVER:
+        if key is None or key.to_height != FOREVER:
             return UNKNOWN_NONCE
         account = read(state, account_key(key.account), Account)
         return UNKNOWN_NONCE if account is None else account.nonce + 1
@@ -164,7 +167,7 @@ class Keeper:
 
     def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
         """The list of the next height."""
-        return None
+        return validators.seats(state)
 
 
 class AreaContract(Keeper):
@@ -177,7 +180,7 @@ class AreaContract(Keeper):
         """Write the first state. Raises ValueError when the genesis document cannot be used."""
         session = self._session(state, genesis_context(genesis, chain))
         registration.found(session, genesis, chain)
-        session.put(INBOX_KEY, InboxCursor(0, 0))
+        session.put(INBOX_KEY, InboxCursor(0, 0, network_of(genesis)))
         session.put(SUPPLY_KEY, Supply(0, 0))
         session.put(POOL_KEY, Pool(genesis.pool_points, 0))
 
@@ -185,6 +188,7 @@ class AreaContract(Keeper):
         """A term may turn; points of a new block go to the pool (F15, F17); every deadline that has passed acts."""
         session = self._session(state, context)
         tickets.begin(session)
+        validators.begin(session, (MAIN_CHAIN,))
         pool = session.pool()
         session.put(POOL_KEY, replace(pool, points=pool.points + session.rules().block_points))
         for number in session.open_events().numbers:

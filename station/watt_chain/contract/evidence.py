@@ -10,7 +10,7 @@ from watt_chain.codec import DecodeError
 from watt_chain.contract import tickets
 from watt_chain.contract.access import Session, refuse, refuse_if, signer_of
 from watt_chain.contract.kinds import Evidence
-from watt_chain.contract.objects import Account, Conviction, evidence_key
+from watt_chain.contract.objects import FOREVER, Account, Conviction, evidence_key
 from watt_chain.election import term_of
 from watt_chain.pbft.messages import Commit, Frame, Prepare, PrePrepare, is_genuine, open_any
 from watt_chain.state import StateReader
@@ -29,6 +29,8 @@ def convict(session: Session, signer: Account, fields: Evidence) -> None:
     key = signer_of(session.state, fields.public)
     if key is None or session.account(key.account).role != "validator":
         refuse("unknown-validator")
+    in_force = key.from_height <= a.height and (key.to_height == FOREVER or a.height < key.to_height)
+    refuse_if(not in_force, "key-height")  # what a stolen old key signs later is nobody's fault
     where = evidence_key(key.account, a.height, a.view, PHASES[type(a)])
     refuse_if(session.get(where, Conviction) is not None, "known")
     term = term_of(session.context.height)

@@ -22,7 +22,7 @@ from watt_chain.block import (
     block_hash,
     check_certificate,
 )
-from watt_chain.contract import matching
+from watt_chain.contract import matching, validators
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import TRANSITIONS, State, Trigger
 from watt_chain.contract.kinds import Abort, Announced, AreaMatch, Inbox, Prices, RuleSetActive
@@ -36,10 +36,8 @@ from watt_chain.contract.objects import (
     InboxCursor,
     OpenEvents,
     RulesIndex,
-    Validators,
     event_key,
     rules_key,
-    validators_key,
 )
 from watt_chain.contract.rules import RuleSet
 
@@ -54,7 +52,8 @@ def proven_header(session: Session, chain: int, header_bytes: bytes, certificate
     except codec.DecodeError:
         refuse("proof")
     refuse_if(header.chain != chain, "proof")
-    publics = session.need(validators_key(chain), Validators).publics
+    # CONSENSUS.md 8.5: the list in force, and no earlier one. Callers admit no header from before it took over.
+    publics = [validator.public for validator in validators.known_list(session, chain).validators]
     network = session.context.network
     hash_ = block_hash(network, header_bytes)
     refuse_if(check_certificate(certificate, network, header, hash_, publics) != "", "proof")
@@ -72,7 +71,12 @@ def open_body(message: OutMessage, kind: type[msgspec.Struct]) -> msgspec.Struct
 def take_messages(session: Session, signer: Account, fields: Inbox) -> None:
     """Consume consecutive messages of one main block."""
     cursor = session.need(INBOX_KEY, InboxCursor)
-    header = proven_header(session, MAIN_CHAIN, fields.header, fields.certificate)
+    hash_ = block_hash(session.context.network, fields.header)
+    if hash_ == cursor.main_hash:  # more of the block that was proven last
+        header = codec.decode(fields.header, Header, HEADER_SIZE_MAX)
+    else:
+        header = proven_header(session, MAIN_CHAIN, fields.header, fields.certificate)
+        refuse_if(header.height <= cursor.main_height, "stale")
     sequence = cursor.sequence
     for entry in fields.entries:
         leaf = merkle.leaf_hash(entry.message)
@@ -85,13 +89,16 @@ def take_messages(session: Session, signer: Account, fields: Inbox) -> None:
         refuse_if((message.source_chain, message.target_chain) != (MAIN_CHAIN, session.context.chain), "sequence")
         refuse_if(message.sequence != sequence + 1, "sequence")
         sequence += 1
+        if message.kind == "Validators":
+            validators.follow(session, header, message)
+            continue
         # A kind we do not know stops the inbox: skipping what the main chain decided would split the network's state.
         known = MESSAGES.get(message.kind)
         if known is None:
             refuse("message")
         body, handler = known
         handler(session, open_body(message, body))
-    session.put(INBOX_KEY, InboxCursor(sequence, max(cursor.main_height, header.height)))
+    session.put(INBOX_KEY, InboxCursor(sequence, header.height, hash_))
 
 
 def _rule_set(session: Session, body: msgspec.Struct) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from watt_chain.contract.event import MONEY_MAX, SLOTS_MAX, EventSpec, State
 from watt_chain.contract.market import Slice, Solution
+from watt_chain.genesis import Validator
 
 Id8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -229,6 +230,16 @@ class Evidence(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     second: Annotated[bytes, msgspec.Meta(max_length=FRAME_SIZE_MAX)]
 
 
+class ListChange(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The whole list of validators of this chain from a height on: join, leave, rotate, lost key (B7, B11)."""
+
+    sequence: Count
+    "Number of the change, 1 more than the last one: two hands cannot overwrite each other."
+    from_height: Count
+    validators: list[Validator]
+    "By index; sizes outside 1 ... 64 are refused by name."
+
+
 class Reserved(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Kinds that later versions define; always refused with "not-yet"."""
 
@@ -274,7 +285,26 @@ _EVIDENCE: Final = Kind(
     Evidence,
     "signer, account, evidence",
     "evidence, election, candidate",
-    ("form", "no-conflict", "unknown-validator", "known", "enough", "signature"),
+    ("form", "no-conflict", "unknown-validator", "key-height", "known", "enough", "signature"),
+)
+_VALIDATORS: Final = Kind(
+    ("regulator",),
+    (),
+    ListChange,
+    "validators, member, signer",
+    "validators; at its height validators, member, account, signer; emits Validators",
+    (
+        "sequence",
+        "too-soon",
+        "too-far",
+        "size",
+        "unchanged",
+        "name-twice",
+        "key-twice",
+        "name",
+        "key",
+        "key-used",
+    ),
 )
 
 TABLE: Final[dict[tuple[Place, str], Kind]] = {
@@ -308,7 +338,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         Inbox,
         "inbox, validators/0",
         "inbox, rules, event, open, pair, account, sealed",
-        ("proof", "sequence", "message", "unknown-event"),
+        ("proof", "stale", "sequence", "message", "unknown-event"),
     ),
     ("area", "Commit"): Kind(
         ("user",),
@@ -410,7 +440,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("area", "SeedCommit"): _SEED_COMMIT,
     ("area", "SeedReveal"): _SEED_REVEAL,
     ("area", "Evidence"): _EVIDENCE,
-    ("area", "Validators"): Kind(("regulator",), (), Reserved, "-", "-", ("not-yet",)),
+    ("area", "Validators"): _VALIDATORS,
     ("area", "CrossOp"): Kind(("validator",), (), Reserved, "-", "-", ("not-yet",)),
     ("main", "Anchor"): Kind(
         ("validator",),
@@ -477,8 +507,17 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("main", "SeedCommit"): _SEED_COMMIT,
     ("main", "SeedReveal"): _SEED_REVEAL,
     ("main", "Evidence"): _EVIDENCE,
-    ("main", "Validators"): Kind(("regulator",), (), Reserved, "-", "-", ("not-yet",)),
+    ("main", "Validators"): _VALIDATORS,
 }
+
+
+# Body of a message both ways.
+
+
+class ValidatorsActing(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """kind "Validators": the list that certifies the blocks after the one that sends this."""
+
+    validators: list[Validator]
 
 
 # Bodies of messages from an area to the main chain.

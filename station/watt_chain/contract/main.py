@@ -14,9 +14,9 @@ from watt_wire import merkle
 
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, OutMessage, block_hash
-from watt_chain.contract import contest, tickets
+from watt_chain.contract import contest, tickets, validators
 from watt_chain.contract.access import Refused, Session, refuse, refuse_if
-from watt_chain.contract.area import ELECTION, Function, Keeper, dispatch, genesis_context, not_yet
+from watt_chain.contract.area import ELECTION, Function, Keeper, dispatch, genesis_context
 from watt_chain.contract.bidding import book_root
 from watt_chain.contract.contest import advance, halfway, main_event
 from watt_chain.contract.event import MAIN_TRANSITIONS, EventSpec, MainTrigger, State, check_spec
@@ -53,7 +53,7 @@ from watt_chain.contract.objects import (
 )
 from watt_chain.contract.registration import found
 from watt_chain.contract.rules import RuleSet, check_rule_set
-from watt_chain.genesis import Genesis, network_of
+from watt_chain.genesis import Genesis, list_hash, network_of
 from watt_chain.ledger import BlockContext
 from watt_chain.state import State as ChainState
 from watt_chain.transaction import DecodedTransaction
@@ -80,6 +80,7 @@ class MainContract(Keeper):
         """A term may turn; rule sets whose height has come become active; unmatched events are aborted in time."""
         session = Session(state, context, self._market)
         tickets.begin(session)
+        validators.begin(session, session.need(AREAS_KEY, Areas).chains)
         _activate_rules(session)
         for number in session.open_events().numbers:
             event = main_event(session, number)
@@ -222,7 +223,13 @@ def anchor(session: Session, signer: Account, fields: Anchor) -> None:
             continue
         refuse_if(message.source_chain != chain or message.sequence != sequence + 1, "sequence")
         sequence += 1
-        _take_message(session, chain, message)
+        if message.kind == "Validators":
+            validators.follow(session, header, message)
+        else:
+            _take_message(session, chain, message)
+    # CONSENSUS.md 8.5: a block after which others certify carries their list, or nothing of the chain counts any more.
+    known = validators.known_list(session, chain).validators
+    refuse_if(list_hash(known) != header.next_validators, "message")
     session.put(
         anchor_key(chain), AnchorState(header.height, block_hash(session.context.network, fields.header), sequence)
     )
@@ -308,5 +315,5 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "Initial": initial,
     "Match": contest.match,
     "SettlementAmount": settle_amount,
-    "Validators": not_yet,
+    "Validators": validators.change,
 }

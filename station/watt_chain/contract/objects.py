@@ -10,12 +10,16 @@ from typing import Final, Literal
 import msgspec
 
 from watt_chain.contract.event import EventSpec, State
+from watt_chain.genesis import Validator
 
 Role = Literal["user", "grid", "aggregator", "regulator", "validator"]
 Side = Literal["sell", "buy"]
 Status = Literal["performed", "breached", "unverified", "none"]
 
 MAIN_CHAIN: Final = 0
+FOREVER: Final = 0
+"`to_height` of a key that is still valid."
+VALIDATORS_KEY: Final = b"validators"
 KEYS_MAX: Final = 8192
 "Keys of accounts and signers spelt once: those of an area, as `crypto.LOADED_KEYS_MAX`."
 NO_REGISTER: Final = -1
@@ -39,7 +43,7 @@ class Account(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     credit: int
     chain: int
     node: int
-    "Index of the serving station node; the own index for a validator."
+    "Number of the serving station node; the own number for a validator."
     suspended: bool
     warned: bool
 
@@ -84,10 +88,33 @@ class Plug(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     discontinuities: int
 
 
-class Validators(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Public keys of a chain's nodes, in the order of their indexes."""
+class ValidatorList(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Who certifies the next block of this chain, in the order of their indexes, and a change that waits."""
 
-    publics: list[bytes]
+    sequence: int
+    "Changes taken so far; the next one carries this plus 1."
+    validators: list[Validator]
+    numbers: list[int]
+    "Number of each; given when its name first appears, kept for life."
+    given: int
+    "Numbers given so far."
+    next_from: int
+    "Height from which `next` is the list; 0 = no change waits."
+    next: list[Validator]
+
+
+class KnownList(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Who certifies the blocks of another chain from a height on, by index, as far as it has told."""
+
+    from_height: int
+    validators: list[Validator]
+
+
+class Member(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A name that is or was on the list of this chain."""
+
+    number: int
+    account: bytes
 
 
 class RulesIndex(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -105,10 +132,12 @@ class OpenEvents(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
 
 
 class InboxCursor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Last message of the main chain that this area consumed, and the main height it came from."""
+    """Last message of the main chain that this area consumed, and the main block it came from."""
 
     sequence: int
     main_height: int
+    main_hash: bytes
+    "Its hash: of an earlier block, or another one at that height, nothing is consumed any more."
 
 
 class Supply(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -351,9 +380,14 @@ def plug_key(plug: bytes) -> bytes:
     return b"plug/" + plug.hex().encode()
 
 
-def validators_key(chain: int) -> bytes:
-    """validators/<chain>: Validators."""
+def known_list_key(chain: int) -> bytes:
+    """validators/<chain>: KnownList, of another chain."""
     return b"validators/%d" % chain
+
+
+def member_key(name: str) -> bytes:
+    """member/<name>: Member."""
+    return b"member/" + name.encode()
 
 
 def rules_key(version: int) -> bytes:

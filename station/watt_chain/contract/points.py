@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from watt_wire import merkle
 
 from watt_chain import codec
-from watt_chain.contract import orders
+from watt_chain.contract import orders, validators
 from watt_chain.contract.access import Session, largest_remainder, refuse_if
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.incentive import rows_of
@@ -77,8 +77,8 @@ def strength_now(delivered_wh: int, agreed_wh: int, counts: tuple[int, int], tra
 
 
 def _update_strengths(session: Session, event: AreaEvent, rows: list[ResultRow], pairs: list[Pair]) -> list[int]:
-    """Strength of every serving node after this event, by index."""
-    nodes = len(session.context.validators)
+    """Strength of every serving node after this event, by number: also of those that have left and still have users."""
+    nodes = validators.own_list(session).given
     delivered, agreed = [0] * nodes, [0] * nodes
     for row in rows:
         node = session.account(row.user).node

@@ -6,12 +6,12 @@ Source: paper section 4.1 (registration), model.md rows J2, J3, J23, C9; design.
 from msgspec.structs import replace
 
 from watt_chain import codec, crypto
-from watt_chain.contract import tickets
+from watt_chain.contract import tickets, validators
 from watt_chain.contract.access import Office, Session, refuse, refuse_if
 from watt_chain.contract.event import MONEY_MAX
 from watt_chain.contract.kinds import Deposit, Enrol, Revoke, Rotate, Withdraw
 from watt_chain.contract.objects import (
-    MAIN_CHAIN,
+    FOREVER,
     OPEN_KEY,
     RULES_KEY,
     Account,
@@ -21,19 +21,14 @@ from watt_chain.contract.objects import (
     RulesIndex,
     Signer,
     User,
-    Validators,
     account_key,
     plug_key,
     rules_key,
     signer_key,
     user_key,
-    validators_key,
 )
 from watt_chain.contract.rules import RuleSet, check_rule_set
 from watt_chain.genesis import Genesis
-
-FOREVER = 0
-"`to_height` of a key that is still valid."
 
 
 def found(session: Session, genesis: Genesis, chain: int) -> None:
@@ -52,9 +47,7 @@ def found(session: Session, genesis: Genesis, chain: int) -> None:
         session.put(b"office/" + role.encode(), Office(crypto.id8(public)))
     for index, validator in enumerate(genesis.validators(chain)):
         _open_account(session, "validator", validator.public, chain, index, 0)
-    for number in (MAIN_CHAIN, chain) if chain != MAIN_CHAIN else genesis.chains():
-        publics = [validator.public for validator in genesis.validators(number)]
-        session.put(validators_key(number), Validators(publics))
+    validators.found(session, genesis, chain)
     for encoded in genesis.rules:
         rules = codec.decode(encoded, RuleSet)
         reason = check_rule_set(rules)
@@ -83,8 +76,9 @@ def enrol(session: Session, signer: Account, fields: Enrol) -> None:
     """Register a user: account with the start credit, metering point, plugs."""
     account = crypto.id8(fields.public)
     refuse_if(not crypto.is_public_key(fields.public), "key")
-    refuse_if(session.get(signer_key(account), Signer) is not None, "exists")
-    refuse_if(fields.node >= len(session.context.validators), "node")
+    known = session.get(signer_key(account), Signer) is not None
+    refuse_if(known or validators.is_awaited(session, fields.public), "exists")
+    refuse_if(fields.node not in validators.own_list(session).numbers, "node")
     _open_account(session, "user", fields.public, signer.chain, fields.node, session.rules().credit_start)
     plugs: list[bytes] = []
     for plug in fields.plugs:
@@ -139,7 +133,8 @@ def rotate(session: Session, signer: Account, fields: Rotate) -> None:
     account = _user_account(session, fields.account)
     refuse_if(not crypto.is_public_key(fields.public), "key")
     key = signer_key(crypto.id8(fields.public))
-    refuse_if(session.get(key, Signer) is not None, "exists")
+    known = session.get(key, Signer) is not None
+    refuse_if(known or validators.is_awaited(session, fields.public), "exists")
     _end_key(session, account)
     session.put(key, Signer(account.id, session.context.height, FOREVER))
     session.store_account(replace(account, public=fields.public))

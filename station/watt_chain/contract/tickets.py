@@ -17,6 +17,7 @@ from watt_chain.contract.objects import (
     MAIN_CHAIN,
     Account,
     Strength,
+    account_key,
     candidate_key,
     strength_key,
 )
@@ -185,24 +186,26 @@ def _election(state: StateReader, context: BlockContext) -> tuple[Election, list
         return before, []
     assert election.term_of(context.height) == before.term + 1, "no height is left out"
     validators = _validators(state, context)
-    rows = [(one, candidate_of(state, one), _strength(state, context, at)) for at, one in enumerate(validators)]
+    rows = [(one, candidate_of(state, one), _strength(state, context, one)) for one in validators]
     now, after = election.turn(context.network, context.chain, before, rows)
     return now, list(zip(validators, after, strict=True))
 
 
 def _entrants(state: StateReader, context: BlockContext) -> list[Entrant]:
     found: list[Entrant] = []
-    for index, validator in enumerate(_validators(state, context)):
-        strength = _strength(state, context, index)
+    for validator in _validators(state, context):
+        strength = _strength(state, context, validator)
         found.append(Entrant(validator, strength, election.bits_for(strength, 0)))
     return found
 
 
-def _strength(state: StateReader, context: BlockContext, index: int) -> int:
+def _strength(state: StateReader, context: BlockContext, validator: bytes) -> int:
     """Response strength that elections go by, ppm: after the settled event before the last one (6.2.1)."""
     if context.chain == MAIN_CHAIN:
         return MASTER_STRENGTH_PPM
-    found = read(state, strength_key(index), Strength)
+    account = read(state, account_key(validator), Account)
+    assert account is not None, "every validator has an account"
+    found = read(state, strength_key(account.node), Strength)
     return 0 if found is None else found.before_ppm
 
 
