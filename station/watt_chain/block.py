@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from watt_wire import merkle
 
 from watt_chain import codec, crypto
-from watt_chain.codec import U16, U32, U63, Hash32, Signature64, Structure
-from watt_chain.genesis import quorum
+from watt_chain.codec import U16, U32, U63, DecodeError, Hash32, Signature64, Structure
+from watt_chain.genesis import Validator, list_hash, quorum
 from watt_chain.transaction import Verify
 
 HEADER_VERSION = 2
@@ -19,6 +19,8 @@ HEADER_SIZE_MAX = 512
 """A header is about 315 bytes; the margin is for large heights and times."""
 CERTIFICATE_SIZE_MAX = 8 * 1024
 """64 validators at most, 69 bytes a vote."""
+CHANGES_MAX = 64
+"""Changes of a list that are shown together, the last ones: years of a chain, and 64 kB; older clients start anew."""
 BLOCK_TRANSACTIONS_MAX = 5000
 """Upper bound a validator accepts; a proposer's own limit is lower (ReplicaConfig)."""
 BLOCK_SIZE_MAX = 2 * 1024 * 1024
@@ -102,6 +104,14 @@ class Certificate(Structure, frozen=True):
     votes: list[VoteSignature]
 
 
+class Change(Structure, frozen=True):
+    """The last header under an old list of validators, its certificate, and the list it names for the next height."""
+
+    header: bytes
+    certificate: bytes
+    validators: list[Validator]
+
+
 class CertifiedBlock(Structure, frozen=True):
     """A final block and the proof that it is final; both kept as bytes."""
 
@@ -151,6 +161,25 @@ def check_certificate(
         return "certificate-view"  # nobody can have voted before the block existed
     message = vote_bytes(network, COMMIT, header.chain, header.height, certificate.view, hash_)
     return check_votes(certificate.votes, message, publics, verify)
+
+
+def follow(
+    change: Change, network: bytes, chain: int, publics: Sequence[bytes], verify: Verify = crypto.verify
+) -> Header:
+    """The header of a change, once it proves that the validators with `publics` give way to its list (CONSENSUS.md 7.6).
+
+    Raises DecodeError. That `publics` were the validators of that height is for the caller to know.
+    """
+    header = codec.decode(change.header, Header, HEADER_SIZE_MAX)
+    certificate = codec.decode(change.certificate, Certificate, CERTIFICATE_SIZE_MAX)
+    if header.version != HEADER_VERSION or header.chain != chain:
+        raise DecodeError("change-chain")
+    if not change.validators or list_hash(change.validators) != header.next_validators:
+        raise DecodeError("change-list")
+    reason = check_certificate(certificate, network, header, block_hash(network, change.header), publics, verify)
+    if reason:
+        raise DecodeError(reason)
+    return header
 
 
 def transactions_root(transactions: Sequence[bytes]) -> bytes:

@@ -13,13 +13,13 @@ from watt_chain.pbft.exchange import Exchange
 from watt_chain.pbft.messages import (
     Bodies,
     Commit,
-    Frame,
     NewView,
     Prepare,
     Prepared,
     PrePrepare,
     ViewChange,
     open_frame,
+    vote_frame,
 )
 from watt_chain.pbft.outputs import CLEAR, DOUBT, ProposalRecord, Record
 from watt_chain.pbft.round import Proposal, Round, encode_block, proposal_of, recall_block
@@ -173,7 +173,7 @@ class Agreement:
         before = book.seen(message.view, message.sender)
         if before is not None:
             if before[0] != message.block_hash:
-                first = self._vote_frame(message, before)
+                first = vote_frame(message, before)
                 kind = "prepare" if isinstance(message, Prepare) else "commit"
                 self._desk.accuse(kind, message.sender, message.height, message.view, first, data)
             return
@@ -602,8 +602,3 @@ class Agreement:
             _, message = open_frame(early[1], self._app.chain, early[0])
             assert isinstance(message, PrePrepare)  # verified when it was put aside
             self.handle_pre_prepare(message, early[1])
-
-    def _vote_frame(self, like: Prepare | Commit, seen: tuple[bytes, bytes]) -> bytes:
-        """The frame of an earlier vote, put together from what the vote book kept."""
-        body = type(like)(like.chain, like.sender, like.height, like.view, seen[0])
-        return codec.encode(Frame(codec.encode(body), seen[1]))

@@ -88,7 +88,7 @@ class Desk:
         self._installed: FrozenState | None = None
 
     def seat(self) -> bool:
-        """Take the place that the list of the height after the head gives us (CONSENSUS.md 8.1, 8.3); whether it is new."""
+        """Take the place that the list of the next height gives us (CONSENSUS.md 8.1, 8.3); whether it is another."""
         publics, numbers = self.app.publics, self.app.numbers
         is_new = self._listed != (publics, numbers)
         if is_new:

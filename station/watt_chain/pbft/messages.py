@@ -262,6 +262,12 @@ def open_frame(data: bytes, chain: int, sender: int | None = None) -> tuple[Fram
     return frame, message
 
 
+def vote_frame(like: Prepare | Commit, vote: tuple[bytes, bytes]) -> bytes:
+    """The frame of another vote of the same validator, height and view, from its (block hash, signature)."""
+    body = type(like)(like.chain, like.sender, like.height, like.view, vote[0])
+    return codec.encode(Frame(codec.encode(body), vote[1]))
+
+
 def kind_of(data: bytes) -> str:
     """The name of a frame's message, read from its first bytes; "" when there is none. Proves nothing."""
     start = _BODY_HEAD.get(data[1:2], 0)
