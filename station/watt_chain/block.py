@@ -166,9 +166,9 @@ def check_certificate(
 def follow(
     change: Change, network: bytes, chain: int, publics: Sequence[bytes], verify: Verify = crypto.verify
 ) -> Header:
-    """The header of a change, once it proves that the validators with `publics` give way to its list (CONSENSUS.md 7.6).
+    """The header of a change, once it proves that the validators with `publics` give way to its list.
 
-    Raises DecodeError. That `publics` were the validators of that height is for the caller to know.
+    CONSENSUS.md 8.7. Raises DecodeError. That `publics` were the validators of that height is for the caller to know.
     """
     header = codec.decode(change.header, Header, HEADER_SIZE_MAX)
     certificate = codec.decode(change.certificate, Certificate, CERTIFICATE_SIZE_MAX)

@@ -19,15 +19,18 @@ from watt_chain import codec, crypto
 from watt_chain.block import (
     BLOCK_SIZE_MAX,
     BLOCK_TRANSACTIONS_MAX,
+    CHANGES_MAX,
     HEADER_SIZE_MAX,
     HEADER_VERSION,
     Block,
+    Change,
     Header,
     OutMessage,
     Receipt,
     block_hash,
     check_certificate,
     decode_certified,
+    follow,
     messages_root,
 )
 from watt_chain.codec import DecodeError
@@ -195,6 +198,8 @@ class Ledger:
         contract.genesis(state, genesis, chain)
         assert not state.messages(), "genesis sends nothing"
         self._tree.merge(state.overlay)
+        self.changes: list[Change] = []
+        "Of the validators of this chain, the last CHANGES_MAX, ascending: what a light client follows by."
         self._seat(self._seats_after(self.state))
         self.head = Head(0, self.network, None, genesis.protocol_start_s)
         self._schedule: Schedule | None = None
@@ -292,11 +297,15 @@ class Ledger:
         self._tree.merge(executed.state.overlay)
         self._executed.clear()
         self.head = Head(header.height, hash_, header, header.time_s)
-        self._seat(self._seats_after(self.state))
+        seats = self._seats_after(self.state)
+        if tuple(seat.validator for seat in seats) != self.validators:
+            change = Change(block.header, parts.certificate, [seat.validator for seat in seats])
+            self.changes = [*self.changes, change][-CHANGES_MAX:]
+        self._seat(seats)
         self._remember(header.height, certified, block.header, parts.certificate, executed)
         if self._freeze_every and header.height % self._freeze_every == 0:
             # Every validator freezes at the same heights, so that a laggard can be sent one state by several.
-            state = FrozenState(self._tree, block.header, parts.certificate)
+            state = FrozenState(self._tree, block.header, parts.certificate, self.changes)
             self.frozen = [*self.frozen, state][-FROZEN_MAX:]
         messages = executed.state.messages()
         return AppliedBlock(header, executed.receipts, messages, hash_, executed.transactions)
@@ -328,10 +337,25 @@ class Ledger:
         if header.height <= self.head.height:
             raise DecodeError("manifest-old")
         hash_ = block_hash(self.network, manifest.header)
-        reason = check_certificate(certificate, self.network, header, hash_, self.publics, self._verify)
+        publics = self._publics_at(header.height, manifest.changes)
+        reason = check_certificate(certificate, self.network, header, hash_, publics, self._verify)
         if reason:
             raise DecodeError(reason)
         return header
+
+    def _publics_at(self, height: int, changes: Sequence[Change]) -> tuple[bytes, ...]:
+        """Keys of the validators of a height above the head, as far as these changes lead. Raises DecodeError."""
+        publics, at = self.publics, self.head.height
+        for change in changes:
+            before = codec.decode(change.header, Header, HEADER_SIZE_MAX).height
+            if before <= self.head.height:
+                continue
+            if not at < before <= height:
+                raise DecodeError("change-height")
+            at = follow(change, self.network, self.chain, publics, self._verify).height
+            if at < height:  # the header of the state itself may be the last one under the old list
+                publics = tuple(validator.public for validator in change.validators)
+        return publics
 
     def install(self, manifest: Manifest, tree: StateTree) -> FrozenState:
         """Go on from a final state instead of from the blocks before it. Raises DecodeError, and nothing has changed.
@@ -350,7 +374,9 @@ class Ledger:
         self._schedule = None
         self.head = Head(header.height, block_hash(self.network, manifest.header), header, header.time_s)
         self._recent[header.height] = _Recent(manifest.header, manifest.certificate, (), (), 0)
-        self.frozen = [FrozenState(self._tree, manifest.header, manifest.certificate)]
+        self.changes = list(manifest.changes)
+        self._seat(self._seats_after(self.state))
+        self.frozen = [FrozenState(self._tree, manifest.header, manifest.certificate, self.changes)]
         return self.frozen[0]
 
     # Questions --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from msgspec import Meta
 from watt_wire import merkle
 
 from watt_chain import codec
-from watt_chain.block import CERTIFICATE_SIZE_MAX, HEADER_SIZE_MAX, Certificate, Header
+from watt_chain.block import CERTIFICATE_SIZE_MAX, CHANGES_MAX, HEADER_SIZE_MAX, Certificate, Change, Header
 from watt_chain.codec import U63, DecodeError, Hash32, Structure
 from watt_chain.tree import EMPTY_ROOT, StateTree, leaf_of, pair_up
 
@@ -34,6 +34,8 @@ class Manifest(Structure, frozen=True):
     certificate: bytes
     size: U63
     chunk_roots: Annotated[list[Hash32], Meta(max_length=CHUNKS_MAX)]
+    changes: Annotated[list[Change], Meta(max_length=CHANGES_MAX)]
+    "Of the validators up to the header, the last CHANGES_MAX: how to get from a list one knows to that of the header."
 
 
 class StateRange(Structure, frozen=True):
@@ -47,9 +49,12 @@ class StateRange(Structure, frozen=True):
 class FrozenState:
     """The state at one height, unaffected by later blocks. Values are shared with the live tree, lists are copied."""
 
-    __slots__ = ("_keys", "_levels", "_values", "certificate", "header", "height", "time_s")
+    __slots__ = ("_keys", "_levels", "_values", "certificate", "changes", "header", "height", "time_s")
 
-    def __init__(self, tree: StateTree, header_bytes: bytes, certificate_bytes: bytes) -> None:
+    def __init__(
+        self, tree: StateTree, header_bytes: bytes, certificate_bytes: bytes, changes: Sequence[Change] = ()
+    ) -> None:
+        self.changes = list(changes)
         self.header = header_bytes
         self.certificate = certificate_bytes
         decoded = codec.decode(header_bytes, Header, HEADER_SIZE_MAX)
@@ -65,7 +70,7 @@ class FrozenState:
     def manifest(self) -> Manifest:
         """The list of contents."""
         roots = self._levels[-1] if self._keys else []
-        return Manifest(self.header, self.certificate, len(self._keys), list(roots))
+        return Manifest(self.header, self.certificate, len(self._keys), list(roots), self.changes)
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) in slot order."""

@@ -284,10 +284,8 @@ class Agreement:
         self._begin_height()
 
     def sit_down(self) -> None:
-        """We have a key of the list of this height, after we only followed: take part from here."""
-        self._desk.seat()
-        if self._desk.votes:
-            self._begin_height()
+        """We only followed and have a further key: take part from here if the list of this height has it."""
+        self._begin_height()
 
     # Inside -------------------------------------------------------------------------------------------------
 
@@ -454,11 +452,9 @@ class Agreement:
         self.height_began = True
         for old in [number for number in self._records if number < height]:
             del self._records[old]
-        records = self._records.pop(height, [])
-        if not self._desk.votes:  # CONSENSUS.md 8.3: whoever is not on the list of the height says nothing about it
-            return
-        for record in records:
-            self._recall(record)
+        for record in self._records.pop(height, []):
+            if self._desk.votes:  # CONSENSUS.md 8.3: who is not on the list of the height has said nothing about it
+                self._recall(record)
         round_ = self.round
         if not round_.active and not self.silence.reason():
             self._say_view_change()
