@@ -45,7 +45,9 @@ demo: install ## one evening peak, end to end, on real parts (about two minutes)
 test: install ## everything that needs no hardware
 	@tools/need-mosquitto.sh
 	@tools/need-dbus.sh
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@# Two processes for what starts no network of its own; then whole networks, which need both cores, one after the other.
+	$(BIN)/python -m pytest -n 2 -m "not e2e" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
 
 check: $(VENV)/.stamp .venv-stubs/.stamp ## formatting, lint, types, layers, house rules
 	$(BIN)/ruff format --check firmware gateway station master tools tests
