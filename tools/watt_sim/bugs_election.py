@@ -21,7 +21,11 @@ ELECTION = (
         ("watt_chain.contract.tickets", "order", "context.height, _valid", "context.height - 1, _valid"),
     ),
     _bug("draw-off-by-one", "6.5.1", (_ELECTION, "draw", "while mark >= weights", "while mark > weights")),
-    _bug("draw-with-replacement", "6.5.1", (_ELECTION, "draw", "total -= weights[left[at]]", "pass")),
+    _bug(
+        "draw-without-weights",
+        "6.5.1",
+        (_ELECTION, "draw", "total = sum(weights)", "weights = [1] * len(weights); total = sum(weights)"),
+    ),
     _bug(
         "one-draw-for-the-term",
         "6.5.1",
