@@ -20,10 +20,30 @@ RECORD_BYTES = 64 * 1024
 """Frames that wait together leave together, up to about this size."""
 URGENT = ("prepare", "commit", "view-change", "new-view")
 """A block and its transactions are large and may wait; the votes that decide it are small and must not."""
-FRAMES_PER_S = 1000
-"""Read from one peer: some three times what a loaded one sends (200 gossip frames, 150 votes); a tenth of a core."""
-FRAMES_AT_ONCE = 2000
+FRAMES_PER_S = 500
+"""Read from one peer: more than a fully loaded one sends (200 gossip frames, 100 votes); a twentieth of a core."""
+FRAMES_AT_ONCE = 1000
 """After a silence so many may come in one go: what queues hold when a link comes back."""
+KIND_PER_S = {
+    "status": 10,
+    "sync-request": 20,
+    "sync-blocks": 50,
+    "fetch": 100,
+    "bodies": 100,
+    "pre-prepare": 50,
+    "prepare": 100,
+    "commit": 100,
+    "view-change": 50,
+    "new-view": 50,
+    "attest": 50,
+    "state-offer": 20,
+    "state-request": 100,
+    "state-part": 100,
+    "gossip": 300,
+}
+"""Of each kind, a second: several times what 20 blocks a second need. The protocol repeats whatever still matters."""
+BURST_S = 2
+"""Seconds' worth of a kind that may come in one go."""
 FAULTS_MAX = 64
 """Frames or transactions with a bad form or signature until their sender is cut off; an honest one sends none."""
 FAULTS_WINDOW_S = 10.0
@@ -46,6 +66,7 @@ class Link:
         self.address = address
         self.wake = asyncio.Event()
         self.dropped = 0
+        self.ignored = 0
         self.connected = False
         self.last_problem = ""
         self._urgent: deque[bytes] = deque()
@@ -83,17 +104,42 @@ class Link:
 
 
 class Budget:
-    """Frames that may be read from one peer: a bucket that fills at FRAMES_PER_S."""
+    """What may be read from one peer: buckets that fill with time, one for all frames and one for each kind."""
 
     def __init__(self, now_s: float) -> None:
-        self._left = float(FRAMES_AT_ONCE)
-        self._since_s = now_s
+        self._all = _Bucket(FRAMES_PER_S, FRAMES_AT_ONCE, now_s)
+        self._kinds = {kind: _Bucket(rate, rate * BURST_S, now_s) for kind, rate in KIND_PER_S.items()}
 
     def spend(self, now_s: float) -> float:
         """One frame was read; how long to wait before the next, in seconds."""
-        self._left = min(FRAMES_AT_ONCE, self._left + (now_s - self._since_s) * FRAMES_PER_S) - 1
+        left = self._all.take(now_s)
+        return 0.0 if left >= 0 else -left / FRAMES_PER_S
+
+    def admits(self, frame: bytes, now_s: float) -> bool:
+        """Whether a frame is within its kind's share; beyond it the frame is dropped before anybody verifies it."""
+        bucket = self._kinds.get(kind_of(frame))
+        if bucket is None:
+            return True  # no message: refused by its form, and held against its sender
+        if bucket.left(now_s) < 1:
+            return False
+        bucket.take(now_s)
+        return True
+
+
+class _Bucket:
+    __slots__ = ("_left", "_most", "_rate", "_since_s")
+
+    def __init__(self, rate: float, most: float, now_s: float) -> None:
+        self._rate, self._most, self._left, self._since_s = rate, most, float(most), now_s
+
+    def left(self, now_s: float) -> float:
+        self._left = min(self._most, self._left + (now_s - self._since_s) * self._rate)
         self._since_s = now_s
-        return 0.0 if self._left >= 0 else -self._left / FRAMES_PER_S
+        return self._left
+
+    def take(self, now_s: float) -> float:
+        self._left = self.left(now_s) - 1
+        return self._left
 
 
 class Blame:

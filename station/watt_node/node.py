@@ -360,6 +360,7 @@ class Node:
             "outcomes": dict(sorted(self.outcomes.items())),
             "connections_refused": dict(sorted(self.peers.refused.items())),
             "frames_dropped": self.peers.dropped(),
+            "frames_ignored": self.peers.ignored(),
             "own_pending": len(self._own),
             "election": self.elector.status(),
             "stores": {} if self._vault is None else self._vault.status(),

@@ -173,6 +173,10 @@ class Peers:
         """Frames dropped because a queue was full."""
         return sum(link.dropped for link in self._links.values())
 
+    def ignored(self) -> int:
+        """Frames of other validators that were beyond the share of their kind."""
+        return sum(link.ignored for link in self._links.values())
+
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -225,16 +229,18 @@ class Peers:
         budget = Budget(loop.time())
         sender = asyncio.ensure_future(self._drain_queue(link, channel))
         try:
-            handled = 0
             while True:
-                kind, payload = await channel.read()
-                if kind != Kind.CONSENSUS:
-                    raise ChannelError("unexpected-frame")
-                self._served.receive(link.index, payload)
-                handled += 1
-                pause_s = budget.spend(loop.time())
-                if pause_s or handled % FRAMES_PER_TURN == 0:
-                    await asyncio.sleep(pause_s)
+                pause_s = 0.0
+                for kind, payload in await channel.read_some(FRAMES_PER_TURN):
+                    if kind != Kind.CONSENSUS:
+                        raise ChannelError("unexpected-frame")
+                    now_s = loop.time()
+                    if budget.admits(payload, now_s):
+                        self._served.receive(link.index, payload)
+                    else:
+                        link.ignored += 1
+                    pause_s = budget.spend(now_s)
+                await asyncio.sleep(pause_s)
         finally:
             sender.cancel()
             channel.close()

@@ -48,6 +48,21 @@ def test_a_budget_lets_a_burst_through_and_then_the_rate() -> None:
     assert budget.spend(1.0) == 0.0  # a second later it is full again by the rate
 
 
+def test_each_kind_has_a_share_of_its_own() -> None:
+    budget = Budget(0.0)
+    question, vote = frame(SyncRequest(1, 3, 0)), frame(Prepare(1, 3, 1, 0, bytes(32)))
+    share = links.KIND_PER_S["sync-request"] * links.BURST_S
+    assert [budget.admits(question, 0.0) for _ in range(share + 5)] == [True] * share + [False] * 5
+    assert budget.admits(vote, 0.0)  # votes are not held up by questions
+    assert budget.admits(question, 1.0)
+    assert budget.admits(b"rubbish", 0.0)  # the replica refuses it, and blames
+
+
+def test_every_kind_of_message_has_a_share() -> None:
+    names = {kind.__struct_config__.tag for kind in Message.__args__}  # type: ignore[attr-defined]
+    assert names == set(links.KIND_PER_S)
+
+
 def test_blame_comes_after_many_faults_in_a_short_time_and_passes() -> None:
     blame = Blame()
     assert not any(blame.note("a", float(second)) for second in range(10 * FAULTS_MAX))  # one a second for ten minutes
@@ -82,7 +97,7 @@ async def test_rubbish_from_a_validator_cuts_it_off_and_the_others_go_on(tmp_pat
         await network.start(1, index)
     channel = await attacker(network, 3)
     for number in range(FAULTS_MAX + 5):
-        channel.put(Kind.CONSENSUS, frame(SyncRequest(1, 3, number)))
+        channel.put(Kind.CONSENSUS, b"rubbish %d" % number)
     await order(network, 2, 1)
     node = network.nodes[1, 0]
     await until(lambda: node.peers.refused.get("faulty", 0) >= 1)
@@ -120,7 +135,8 @@ async def test_a_flood_of_genuine_frames_is_read_at_its_budget_and_the_others_go
     for _ in range(2000):
         channel.put(Kind.CONSENSUS, genuine)
     await order(network, 3, 1)
-    assert 50 <= received.count(3) < 1000  # the burst, and then a few a second
+    assert 40 <= received.count(3) < 400  # the burst, and then a few a second
+    assert node.peers.ignored() > 0
     assert node.peers.refused.get("faulty", 0) == 0  # genuine frames are no fault
     channel.close()
     await network.close()

@@ -9,7 +9,7 @@ Commands = argparse._SubParsersAction  # the only name argparse has for it
 
 
 def add(actions: Commands[argparse.ArgumentParser]) -> None:
-    """Add `bench chain` and `bench refusals`."""
+    """Add the benchmarks of the chain."""
     chain = actions.add_parser("chain", help="an area of real stations under load, against the limit of the same run")
     chain.add_argument("--nodes", type=_counts, default=[4], metavar="N,N", help="stations, such as 4,7,10 (default 4)")
     chain.add_argument("--seconds", type=float, default=15.0, help="length of each of the two phases (default 15)")
@@ -21,6 +21,11 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     chain.add_argument("--inside", type=int, metavar="COUNT", help="cores only, COUNT transactions in this process")
     chain.add_argument("--json", action="store_true")
     chain.set_defaults(handler=_run)
+    flood = actions.add_parser("flood", help="whether a flooding validator and client delay the others")
+    flood.add_argument("--nodes", type=int, choices=(4, 7, 10), default=4)
+    flood.add_argument("--seconds", type=float, default=10.0)
+    flood.add_argument("--json", action="store_true")
+    flood.set_defaults(handler=_run_flood)
     refusals = actions.add_parser("refusals", help="what it costs to refuse each kind of message, in verifications")
     refusals.add_argument("--json", action="store_true")
     refusals.set_defaults(handler=_run_refusals)
@@ -40,6 +45,12 @@ def _run(chosen: argparse.Namespace) -> int:
         for verifiers in chosen.verifiers.split(",")
     ]
     return bench_chain.main(plans, chosen.dir, as_json=chosen.json)
+
+
+def _run_flood(chosen: argparse.Namespace) -> int:
+    from watt_tools import bench_flood
+
+    return bench_flood.main(chosen.nodes, chosen.seconds, as_json=chosen.json)
 
 
 def _run_refusals(chosen: argparse.Namespace) -> int:

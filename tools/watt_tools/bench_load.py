@@ -70,7 +70,7 @@ class Load:
     async def connect(self) -> None:
         """One delivering connection to each station, one that follows the first."""
         context = tls_context(self._net.tls(CLIENT), server=False)
-        for index in range(self._net.nodes):
+        for index in range(self._net.running):
             mine = Hello(PROTOCOL, "deliver", self._net.network, AREA, CLIENT)
             self._lanes.append(await dial(HOST, self._net.ports[index], context, mine, node_name(AREA, index)))
         mine = Hello(PROTOCOL, "follow", self._net.network, AREA, CLIENT)

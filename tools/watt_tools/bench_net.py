@@ -48,13 +48,13 @@ def make_key(name: str) -> PrivateKey:
 class BenchNet:
     """The folder, the daemons and the transactions of one run."""
 
-    def __init__(self, folder: Path, nodes: int, block: int, verifiers: str = "all") -> None:
+    def __init__(self, folder: Path, nodes: int, block: int, verifiers: str = "all", timeout_ms: int = 8000) -> None:
         """Makes the folder anew. `block`: most transactions of a block; `verifiers`: the stations' setting."""
         self.folder = folder
-        self.nodes = nodes
+        self.nodes = self.running = nodes
         self.keys = [make_key(f"node {index}") for index in range(nodes)]
         self.users = [make_key(f"user {number}") for number in range(USERS)]
-        self._settings = {"transactions_max": block, "verifiers": verifiers}
+        self._settings = {"transactions_max": block, "verifiers": verifiers, "timeout_ms": timeout_ms}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.authority = Authority(folder / "tls", "bench")
@@ -74,16 +74,17 @@ class BenchNet:
 
     # --- daemons
 
-    def start(self) -> None:
-        """Start every station and wait until each has its peers."""
-        for index in range(self.nodes):
+    def start(self, absent: int = 0) -> None:
+        """Start every station, but not the last `absent`, and wait until each has its peers."""
+        self.running = self.nodes - absent
+        for index in range(self.running):
             name = f"node{index}"
             path = self.folder / f"{name}.toml"
             path.write_text(self._configuration(index))
             words = [sys.executable, "-m", "watt_tools.bench_node", str(path), str(self._dump_path(index))]
             self.children.start(name, words, self.folder / f"{name}.log")
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not all(self._is_complete(index) for index in range(self.nodes)):
+        while not all(self._is_complete(index) for index in range(self.running)):
             self.children.watch()
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"the stations did not find each other in {START_TIMEOUT_S} s ({self.folder})")
@@ -107,7 +108,7 @@ class BenchNet:
 
     def dump(self) -> list[dict[str, Any]]:
         """The counters of every station's process, as of now."""
-        paths = [self._dump_path(index) for index in range(self.nodes)]
+        paths = [self._dump_path(index) for index in range(self.running)]
         for path, pid in zip(paths, self.pids(), strict=True):
             path.unlink(missing_ok=True)
             os.kill(pid, signal.SIGUSR1)
@@ -120,7 +121,7 @@ class BenchNet:
 
     def disk_bytes(self) -> list[int]:
         """Bytes of the block logs."""
-        return [(self._data(index) / "blocks.log").stat().st_size for index in range(self.nodes)]
+        return [(self._data(index) / "blocks.log").stat().st_size for index in range(self.running)]
 
     def tls(self, name: str) -> TlsSection:
         """Certificate of a name."""
@@ -135,7 +136,7 @@ class BenchNet:
 
     def _is_complete(self, index: int) -> bool:
         status = self.status(index)
-        return bool(status) and len(status["peers"]) == self.nodes - 1
+        return bool(status) and len(status["peers"]) == self.running - 1
 
     def _configuration(self, index: int) -> str:
         name = f"area1-node{index}"
@@ -146,7 +147,7 @@ class BenchNet:
         folder = self.folder.absolute()
         text = _table("network", {"genesis": folder / "genesis.bin", "regulator": self.genesis.regulator.hex()})
         text += _table("clock", {"machine_start_ms": 0, "protocol_start_s": 0, "speed": 1})
-        settings = {"batch_ms": 100, "timeout_ms": 8000, **self._settings}
+        settings = {"batch_ms": 100, **self._settings}
         where = {"chain": AREA, "index": index, "key": key_path.absolute(), "data": self._data(index).absolute()}
         text += _table("node", {**where, **settings})
         text += _table("tls", {"ca": tls.ca.absolute(), "cert": tls.cert.absolute(), "key": tls.key.absolute()})
