@@ -156,6 +156,7 @@ class Anchoring:
     """
 
     index: int
+    "Of this master in the list of masters."
     masters: int
     _sent: dict[tuple[int, int], int] = field(default_factory=dict)
     submitted: int = 0

@@ -218,6 +218,9 @@ class Master:
             if tx.kind == "Anchor" and receipt.code and tx.signer == self.node.key.public:
                 self._anchor_refused(tx.fields_raw, receipt.code)
         self.offices.on_block(MAIN, applied.receipts, monotonic_ms())
+        numbers = self.node.ledger.numbers
+        if self.node.index in numbers:
+            self._anchoring.index, self._anchoring.masters = numbers.index(self.node.index), len(numbers)
         self._wake.set()
 
     def _archive_missed(self) -> None:

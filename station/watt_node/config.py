@@ -69,13 +69,16 @@ class NodeSection(Section, frozen=True, kw_only=True):
     """`[node]`: which validator this is. `key` is the file of the validator key, `data` the folder it writes to.
 
     `transactions_max` is the most this node puts into a block as leader; with `verifiers = "assigned"` (the same at
-    every node of a chain) f + 1 of them check each transaction's signature for all (CONSENSUS.md 4.9).
+    every node of a chain) f + 1 of them check each transaction's signature for all (CONSENSUS.md 4.9). `index` is the
+    node's number, as in its name. `joins = true`: genesis does not name its key, because it joined, or got this key,
+    later; until the chain's list has the key the node only follows (CONSENSUS.md 8). A key to come is in `<key>.next`.
     """
 
     chain: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     index: Annotated[int, msgspec.Meta(ge=0, le=99)]
     key: Path
     data: Path
+    joins: bool = False
     batch_ms: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=600_000)] = 4_000
     transactions_max: Annotated[int, msgspec.Meta(ge=1, le=5000)] = 500

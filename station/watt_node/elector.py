@@ -55,6 +55,11 @@ class Elector:
         "What was handed in -> when, monotonic ms."
         self.counters = {"tickets": 0, "commitments": 0, "shares": 0, "evidence": 0}
 
+    def use_key(self, key: Signer) -> None:
+        """Our account has another key now; shares committed to under the old one are lost (6.4.4)."""
+        self._key = key
+        self._changed.set()
+
     def start(self) -> None:
         """Begin."""
         self._task = asyncio.ensure_future(self._run())
@@ -104,7 +109,7 @@ class Elector:
 
     async def _accuse(self, found: Seen) -> None:
         place = (found.sender, found.height, found.view)
-        public = self._ledger.publics[found.sender]
+        public = found.public
         if evidence.is_known(self._ledger.state, public, found.height, found.view, found.kind):
             return
         await self._hand_in("evidence", Evidence(public, found.first, found.second), *place, phase=found.kind)

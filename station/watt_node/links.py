@@ -61,7 +61,8 @@ FAULTS = frozenset(
 class Link:
     """The way to one other validator, across reconnects."""
 
-    def __init__(self, index: int, address: PeerSection) -> None:
+    def __init__(self, index: int, address: PeerSection | None = None) -> None:
+        """`index`: the number of the node; `address`: None for one that connects to us and is in no configuration."""
         self.index = index
         self.address = address
         self.wake = asyncio.Event()

@@ -108,7 +108,7 @@ class Node:
             self.key = PrivateKey.from_bytes(read_secret(section.key))
         except ValueError as error:
             raise ConfigError(f"{section.key}: {error}") from None
-        self.validators = _check_membership(self.genesis, settings, self.key)
+        _check_membership(self.genesis, settings, self.key)
         self.verified = VerifiedTransactions()
         self.keeping = keeping_of(section)
         every = self.keeping.snapshot_blocks
@@ -125,6 +125,7 @@ class Node:
         self._new_block = asyncio.Event()
         self._commit_hooks: list[Callable[[bytes, AppliedBlock], None]] = []
         self._own: dict[int, tuple[bytes, int]] = {}
+        self._listed = self.ledger.validators
         self._time = _ProtocolTime(clock)
         self._failed: Exception | None = None
         self.arrivals = Arrivals(self.ledger, self.pool_of_threads, self, self._count)
@@ -136,6 +137,11 @@ class Node:
         self.peers = Peers(self, hello, self.index, settings.listen, list(settings.peers), settings.tls, self.log)
 
     # --- life
+
+    @property
+    def validators(self) -> tuple[Validator, ...]:
+        """The list of the next height."""
+        return self.ledger.validators
 
     def on_commit(self, hook: Callable[[bytes, AppliedBlock], None]) -> None:
         """`hook(certified_block_bytes, applied)` after each final block is on disk and applied; not during replay."""
@@ -157,6 +163,7 @@ class Node:
             if number % REPLAY_YIELD == 0:
                 await asyncio.sleep(0)
         self._tell_reports()
+        self._find_key()
         self._replica = self._make_replica(self._vault)
         await self.peers.start()
         self.log.info("listening", port=self.peers.port, height=self.ledger.head.height)
@@ -355,6 +362,8 @@ class Node:
             "f": faults_tolerated(n),
             "q": quorum(n),
             "crashes_survived": n - quorum(n),
+            "validators": [validator.name for validator in self.validators],
+            "votes": self.key.public in self.ledger.publics,
             "peers": [node_name(self.chain, index) for index in self.peers.connected()],
             "refused": dict(sorted(self.counters.items())),
             "outcomes": dict(sorted(self.outcomes.items())),
@@ -385,6 +394,7 @@ class Node:
                 self._time,
                 batch_ms=node.batch_ms,
                 transactions_max=node.transactions_max,
+                others=tuple(peer.index for peer in self._settings.peers),
                 assigned=node.verifiers == "assigned",
                 timeout_ms=node.timeout_ms,
                 takes_states=self.keeping.retain != ARCHIVE,
@@ -430,7 +440,37 @@ class Node:
             if rejected.reason in FAULTS:
                 self.peers.blame(rejected.sender)
 
+    def _find_key(self) -> bool:
+        """Use the key in `<key>.next` once the list has it (CONSENSUS.md 8.2); whether that is news."""
+        if self.key.public in self.ledger.publics:
+            return False
+        path = self._settings.node.key.with_name(self._settings.node.key.name + ".next")
+        try:
+            following = PrivateKey.from_bytes(read_secret(path)) if path.exists() else None
+        except (ConfigError, ValueError) as error:
+            self.log.error("next-key", reason=error)
+            return False
+        if following is None or following.public not in self.ledger.publics:
+            return False
+        self.key = following
+        self.elector.use_key(following)
+        self._own.clear()  # signed with the old key, which signs nothing any more
+        self.log.info("next-key-used", key=path, height=self.ledger.head.height + 1)
+        return True
+
+    def _note_list(self) -> None:
+        """The list of the chain may have changed with the last block: who is on it, and whether a key of ours is."""
+        if self.ledger.validators == self._listed:
+            return
+        self._listed = self.ledger.validators
+        if self._find_key() and self._replica is not None:
+            self._replica.add_key(self.key, monotonic_ms())
+        votes = self.key.public in self.ledger.publics
+        names = " ".join(validator.name for validator in self._listed)
+        self.log.info("validators", height=self.ledger.head.height + 1, names=names, votes=votes)
+
     def _commit(self, certified: bytes, applied: AppliedBlock) -> None:
+        self._note_list()
         for tx in applied.transactions:
             if tx.signer == self.key.public:
                 self._own.pop(tx.nonce, None)
@@ -506,8 +546,11 @@ class _ProtocolTime:
         return self._clock.at(now_ms + self._offset_ms)
 
 
-def _check_membership(genesis: Genesis, settings: NodeSettings, key: PrivateKey) -> tuple[Validator, ...]:
-    """The validators of the configured chain, if the settings describe one of them; ConfigError otherwise."""
+def _check_membership(genesis: Genesis, settings: NodeSettings, key: PrivateKey) -> None:
+    """Whether the settings describe a validator of genesis, or one that says that it joins; ConfigError otherwise.
+
+    Whether a key is on the list of the chain today is known only once its blocks are.
+    """
     section = settings.node
     try:
         validators = genesis.validators(section.chain)
@@ -516,18 +559,19 @@ def _check_membership(genesis: Genesis, settings: NodeSettings, key: PrivateKey)
         raise ConfigError(f"node.chain = {section.chain}: allowed is one of {allowed} (genesis)") from None
     n = len(validators)
     name = chain_name(section.chain)
-    if section.index >= n:
-        raise ConfigError(f"node.index = {section.index}: allowed is 0..{n - 1} ({name} has {n} validators)")
-    if validators[section.index].public != key.public:
+    later = "; with node.joins = true it follows until the list of the chain has it"
+    if section.index >= n and not section.joins:
+        raise ConfigError(f"node.index = {section.index}: allowed is 0..{n - 1} ({name} has {n} validators){later}")
+    if not section.joins and validators[section.index].public != key.public:
         raise ConfigError(
-            f"node.key = {section.key}: not the key that genesis names for {name} validator {section.index}"
+            f"node.key = {section.key}: not the key that genesis names for {name} validator {section.index}{later}"
         )
     wanted = [index for index in range(n) if index != section.index]
     given = sorted(peer.index for peer in settings.peers)
-    if given != wanted:
+    twice = section.index in given or len({*given}) != len(given)
+    if twice or (not section.joins and any(index not in given for index in wanted)):
         raise ConfigError(f"peers: indexes {given}: allowed is each other validator of {name} once: {wanted}")
     if 2 * section.batch_ms > section.timeout_ms:
         raise ConfigError(
             f"node.batch_ms = {section.batch_ms}: allowed is at most half of timeout_ms {section.timeout_ms}"
         )
-    return validators

@@ -140,8 +140,8 @@ class Peers:
             raise ConfigError(f"cannot listen on {self._listen.host}:{self._listen.port}: {why}") from None
         self.port = self._server.sockets[0].getsockname()[1]
         for link in self._links.values():
-            if link.index < self._index:
-                self._spawn(self._keep_dialling(link))
+            if link.index < self._index and link.address is not None:
+                self._spawn(self._keep_dialling(link, link.address))
 
     async def stop(self) -> None:
         """Close everything."""
@@ -192,7 +192,7 @@ class Peers:
 
     # --- links to the other validators
 
-    async def _keep_dialling(self, link: Link) -> None:
+    async def _keep_dialling(self, link: Link, address: PeerSection) -> None:
         failures = 0
         loop = asyncio.get_running_loop()
         name = node_name(self._hello.chain, link.index)
@@ -201,7 +201,7 @@ class Peers:
                 if self._blame.is_banned(name, loop.time()):
                     raise ChannelError("faulty")
                 mine = msgspec.structs.replace(self._hello, purpose="consensus")
-                channel = await dial(link.address.host, link.address.port, self.client_context, mine, name)
+                channel = await dial(address.host, address.port, self.client_context, mine, name)
                 since = loop.time()
                 try:
                     await self._run_link(link, channel)
@@ -302,11 +302,12 @@ class Peers:
     async def _serve_purpose(self, channel: Channel, theirs: Hello) -> None:
         if theirs.purpose == "consensus":
             who = parse_node_name(channel.peer)
-            link = self._links.get(who[1]) if who is not None and who[0] == self._hello.chain else None
-            if link is None or link.index < self._index:
+            # A node that joins later is in nobody's configuration: its certificate says who it is, and it dials the
+            # others. What it may say is for the list of each height to decide (CONSENSUS.md 8).
+            if who is None or who[0] != self._hello.chain or who[1] <= self._index:
                 await channel.send(Kind.ERROR, b"not-your-place")
                 raise ChannelError("not-your-place")
-            await self._run_link(link, channel)
+            await self._run_link(self._links.setdefault(who[1], Link(who[1])), channel)
         elif theirs.purpose == "submit":
             while True:
                 kind, tx = await channel.read()

@@ -56,11 +56,21 @@ class Query(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 class Replies:
     """Makes and publishes the answers."""
 
-    def __init__(self, node: Proofs, state: StateReader, area: str, index: int, publish: Publish) -> None:
+    def __init__(
+        self,
+        node: Proofs,
+        state: StateReader,
+        area: str,
+        index: int,
+        publish: Publish,
+        numbers: Callable[[], Sequence[int]] = tuple,
+    ) -> None:
+        """`index` is our number; `numbers()` those of the validators by index, empty: number and index are the same."""
         self._node = node
         self._state = state
         self._area = area
         self._index = index
+        self._numbers = numbers
         self._publish = publish
         self._expected: dict[bytes, str] = {}
         self._gateways: dict[bytes, str] = {}
@@ -116,7 +126,8 @@ class Replies:
             if gateway is not None:
                 self.receipt(tx.txid, gateway)
         moved = self._moved_events()
-        if moved and applied.header.proposer == self._index:
+        numbers, proposer = self._numbers(), applied.header.proposer
+        if moved and self._index == (numbers[proposer % len(numbers)] if numbers else proposer):
             self._notice(moved)
 
     def remember_events(self) -> None:
@@ -147,7 +158,10 @@ class Replies:
                 self.counters["notices"] += 1
 
     def _serving_node(self, signer_id: bytes) -> int | None:
-        """Index of the station that serves the user behind a key; None for keys that are no user's."""
+        """Number of the station that serves the user behind a key; None for keys that are no user's.
+
+        Users of a station that has left are served by one of those that are there.
+        """
         try:
             raw = self._state.get(signer_key(signer_id))
             if raw is None:
@@ -156,7 +170,10 @@ class Replies:
             account = None if raw is None else codec.decode(raw, Account)
         except DecodeError:
             return None
-        return None if account is None or account.role != "user" else account.node
+        if account is None or account.role != "user":
+            return None
+        numbers = self._numbers()
+        return account.node if not numbers or account.node in numbers else numbers[account.node % len(numbers)]
 
     def _reply(self, gateway: str, answer: list[object]) -> bool:
         return self._publish(topics.area_reply(self._area, gateway), msgspec.msgpack.encode(answer))

@@ -73,7 +73,7 @@ class Station:
         self.node = Node(settings, contract or AreaContract(Checker()), clock, log)
         node = self.node
         area = chain_name(node.chain)
-        self.replies = Replies(node, node.ledger.state, area, node.index, self._publish)
+        self.replies = Replies(node, node.ledger.state, area, node.index, self._publish, lambda: node.ledger.numbers)
         self.intake = Intake(node, area, node.index, self.replies, log.bind("intake"))
         self.broker: Broker | None = None
         if config.mqtt is not None:
@@ -146,11 +146,13 @@ class Station:
 
     def _turn(self) -> int:
         """How many live stations come before this one, counted from the leader of the next height."""
-        node = self.node
-        n = len(node.validators)
+        node, numbers = self.node, self.node.ledger.numbers
+        n = len(numbers)
         leader = node.ledger.schedule.leader(node.height() + 1, 0)
-        live = {node.index, *node.peers.connected()}
-        return sum((index - leader) % n < (node.index - leader) % n for index in live)
+        if node.index not in numbers:
+            return n  # it only follows, and what it signed would not be taken
+        live = {numbers.index(number) for number in (node.index, *node.peers.connected()) if number in numbers}
+        return sum((index - leader) % n < (numbers.index(node.index) - leader) % n for index in live)
 
     def _submit_inbox(self, inbox: Inbox) -> Awaitable[str]:
         return self.node.submit_own("Inbox", inbox)

@@ -116,7 +116,7 @@ async def test_evidence_goes_on_chain_once() -> None:
     world = ElectionWorld()
     bench = Bench(world)
     proof = world.two_votes(3)
-    bench.seen = (Evidence("commit", 3, 5, 0, proof.first, proof.second),)
+    bench.seen = (Evidence("commit", 3, 5, 0, proof.first, proof.second, proof.public),)
     assert await bench.step() == ["SeedCommit", "Evidence"]
     assert await bench.step() == []
     assert (await bench.step(), Bench(world).handed) == ([], [])

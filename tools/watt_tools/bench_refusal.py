@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
 from watt_chain import block as blocks
 from watt_chain import codec
 from watt_chain.block import Header, VoteSignature
@@ -20,6 +21,7 @@ from watt_chain.genesis import network_of
 from watt_chain.ledger import Ledger
 from watt_chain.pbft import Replica, ReplicaConfig
 from watt_chain.pbft.messages import (
+    TALK,
     Attest,
     Bodies,
     Commit,
@@ -72,6 +74,12 @@ class Stand:
         body = codec.encode(message)
         key = self.keys[message.sender]
         return codec.encode(Frame(body, key.sign(signed_bytes(self.network, message, body))))
+
+    def spoiled(self, message: Message) -> bytes:
+        """A frame that must be refused: a bit of its signature changed, or for talk, which has none, another chain."""
+        if isinstance(message, TALK):
+            return self.seal(replace(message, chain=AREA + 1))
+        return forged(self.seal(message))
 
     def transaction(self, number: int = 1) -> bytes:
         """One by a key that the chain knows."""
@@ -126,7 +134,7 @@ def measure() -> dict[str, tuple[float, int]]:
     probe = Probe()
     found: dict[str, tuple[float, int]] = {}
     for name, message in stand.samples().items():
-        frame = forged(stand.seal(message))
+        frame = stand.spoiled(message)
         found[name] = _cost(stand, probe, lambda frame=frame: stand.refuse(frame))  # type: ignore[misc]
     tx = forged(stand.transaction())
     found["transaction"] = _cost(stand, probe, lambda: stand.replica.submit(tx, 1))

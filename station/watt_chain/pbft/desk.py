@@ -164,7 +164,7 @@ class Desk:
         self.blame("false-attestation" if kind == ATTEST else "equivocation", sender)
         known = any((e.kind, e.sender, e.height, e.view) == (kind, sender, height, view) for e in self.evidence)
         if not known and len(self.evidence) < EVIDENCE_MAX:
-            self.evidence.append(Evidence(kind, sender, height, view, first, second))
+            self.evidence.append(Evidence(kind, sender, height, view, first, second, self.app.publics[sender]))
 
     def take(self) -> Output:
         """Everything handed out since the last call."""

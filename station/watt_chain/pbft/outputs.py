@@ -39,6 +39,8 @@ class Evidence:
     view: int
     first: bytes
     second: bytes
+    public: bytes
+    "Its key at that height."
 
 
 @dataclass(frozen=True, slots=True)
