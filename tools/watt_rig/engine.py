@@ -19,7 +19,7 @@ import watt_plug
 from watt_plug.journal import CorruptionError
 from watt_plug.pipe import Pipe
 
-HEAP = "256K"
+HEAP = "320K"
 "An ESP32 without PSRAM leaves MicroPython about 160 KiB; objects of the 64-bit port are nearly twice as large."
 INPUT_MAX = 1_048_576
 "Bytes of a child's unfinished line, and bytes waiting for a child: beyond it the child has hung."
