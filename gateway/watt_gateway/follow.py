@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +37,6 @@ from watt_gateway import bill
 from watt_gateway.config import Plan, load_plan
 from watt_gateway.household import (
     REPUBLISH_S,
-    SALT_SIZE,
     Decision,
     Facts,
     HomePlan,
@@ -172,7 +170,7 @@ class Follower:
             return
         facts, proofs = await self._facts(me, self.event)
         self.event = facts.event
-        decision = decide(facts, self.bid, self._read_plan(facts.event), lambda: os.urandom(SALT_SIZE))
+        decision = decide(facts, self.bid, self._read_plan(facts.event), lambda: self._outgoing.bid_salt(facts.event.event))
         await self._act(decision, facts, proofs)
         if self._may_move(facts, decision):
             self._look_soon(LOOK_SOON_MS)
@@ -362,7 +360,7 @@ class Follower:
         return False
 
     def _read_plan(self, event: AreaEvent) -> Plan | None:
-        if self._plan_file is None or event.state is not State.COMMIT or self.bid is not None:
+        if self._plan_file is None or event.state not in (State.COMMIT, State.REVEAL) or self.bid is not None:
             return None
         try:
             return load_plan(self._plan_file)

@@ -47,7 +47,7 @@ from watt_gateway.config import Plan
 from watt_gateway.store import NewItem
 
 SALT_SIZE = 16
-"""Bytes of randomness in a sealed bid: nobody can try out likely bids against the commitment."""
+"""Bytes only we know in a sealed bid: nobody can try out likely bids against the commitment."""
 PAIRS_LOOKED_AT_MAX = 2048
 """Pairs of one event that are searched for our own: 64 questions at worst, in a whole area's largest event."""
 REPUBLISH_S = 300
@@ -194,6 +194,9 @@ def _wait(_facts: Facts, _bid: SealedBid | None, _plan: Plan | None, _salt: Salt
 def _commit(facts: Facts, bid: SealedBid | None, plan: Plan | None, salt: Salt) -> Decision:
     event = facts.event
     if bid is None:
+        bid = _regained(facts, plan, salt)
+        if bid is not None:
+            return Decision(bid)
         note = _why_not(facts, plan)
         if note or plan is None:
             return Decision(note=note)
@@ -209,7 +212,7 @@ def _why_not(facts: Facts, plan: Plan | None) -> str:
     if facts.account.suspended:
         return "suspended"
     if facts.sealed is not None:
-        return "bid-of-another-memory"  # committed before, but the salt is gone: nothing can be revealed
+        return "bid-of-another-memory"  # committed before, by another plan: nothing can be revealed
     if plan is None:
         return "no-plan"
     if len(plan.slot_wh) != facts.event.spec.slots:
@@ -219,8 +222,17 @@ def _why_not(facts: Facts, plan: Plan | None) -> str:
     return ""
 
 
-def _reveal(facts: Facts, bid: SealedBid | None, _plan: Plan | None, _salt: Salt) -> Decision:
+def _regained(facts: Facts, plan: Plan | None, salt: Salt) -> SealedBid | None:
+    """The bid behind a commitment on chain that a lost disk forgot, if the plan is still the one it was made from."""
+    if facts.sealed is None or plan is None:
+        return None
+    bid = SealedBid(facts.event.event, plan.side, plan.price_u_per_wh, plan.slot_wh, salt())
+    return bid if commitment_of(_reveal_fields(bid), facts.me) == facts.sealed.commitment else None
+
+
+def _reveal(facts: Facts, bid: SealedBid | None, plan: Plan | None, salt: Salt) -> Decision:
     number = facts.event.event
+    remembered, bid = bid, bid or _regained(facts, plan, salt)
     if bid is None:
         return Decision()
     if facts.sealed is None and facts.codes.get(f"commit/{number}") != "":
@@ -229,7 +241,7 @@ def _reveal(facts: Facts, bid: SealedBid | None, _plan: Plan | None, _salt: Salt
     if facts.now_s >= facts.event.spec.reveal_close_s:
         return Decision(note="late")
     item = NewItem("Reveal", f"reveal/{number}", codec.encode(_reveal_fields(bid)))
-    return Decision(calls=(item,))
+    return Decision(None if remembered else bid, calls=(item,))
 
 
 def _confirm(facts: Facts, bid: SealedBid | None, _plan: Plan | None, _salt: Salt) -> Decision:

@@ -24,6 +24,7 @@ from watt_wire import topics
 from watt_wire.errors import DecodeError as WireError
 
 from watt_gateway.forward import Forwarder
+from watt_gateway.household import SALT_SIZE
 from watt_gateway.lightnode import QUIET_FAILURES, LightNode, QueryFailed, ReceiptMessage, RefusedMessage
 from watt_gateway.lines import Lines
 from watt_gateway.meters.plug import Fresh, Known, PlugIntake, Refused
@@ -297,6 +298,11 @@ class Outgoing:
         self._lines.clear("not-enrolled")
         self._lines.clear("stations-silent")
         self._wake.set()
+
+    def bid_salt(self, event: int) -> bytes:
+        """The salt of this household's one sealed bid in an event: a secret of its key, so a lost disk can be replaced."""
+        label = b"bid-salt/" + self._network + self._chain.to_bytes(4, "big") + event.to_bytes(8, "big")
+        return self._key.derive(label)[:SALT_SIZE]
 
     # ---- inside -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ otherwise anybody could turn one valid signature into another.
 """
 
 import hashlib
+import hmac
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
@@ -64,6 +65,14 @@ class PrivateKey:
         if s > HALF_ORDER:
             s = ORDER - s
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    def derive(self, label: bytes) -> bytes:
+        """32 secret bytes that only this key can make, the same for the same label: HMAC-SHA256(scalar, label).
+
+        For what must be secret now and reproducible after a lost disk, as the salt of a sealed bid. Labels of different
+        purposes start with different words, so no derived secret serves twice.
+        """
+        return hmac.digest(self._secret, label, "sha256")
 
     def __repr__(self) -> str:
         return f"PrivateKey(public={self.public.hex()[:16]})"

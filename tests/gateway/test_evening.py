@@ -553,3 +553,33 @@ def test_a_forged_state_is_never_believed(tmp_path: Path) -> None:
         assert seller.outgoing.account_id is None and seller.light.rejected["path"] > 0
 
     asyncio.run(scenario())
+
+
+def test_the_salt_of_a_bid_is_a_secret_of_the_key_and_survives_a_lost_disk(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world, station, seller, buyer = evening(tmp_path)
+        spec = make_spec()
+        steps = Play(world, [], spec)
+        steps.announce()
+        steps.open()
+        station.notice()
+        for gateway in (seller, buyer):
+            await gateway.look()
+        remembered = seller.follower.bid
+        assert remembered is not None
+        salts = {remembered.salt, seller.outgoing.bid_salt(2), buyer.outgoing.bid_salt(1)}
+        assert len(salts) == 3, "another event or another key gave the same salt"
+        seller.store.close()
+        (seller.folder / "gateway.sqlite").unlink()
+        for leftover in seller.folder.glob("gateway.sqlite-*"):
+            leftover.unlink()
+        seller.start()
+        steps.commit()
+        station.notice()
+        await seller.look()
+        await buyer.look()
+        assert seller.follower.bid == remembered
+        opened = [world.sealed(home) for home in world.homes]
+        assert all(bid.revealed for bid in opened)
+
+    asyncio.run(scenario())

@@ -47,9 +47,9 @@ def pair(number: int = 1, state: PairState = PairState.PROPOSED, **changes: obje
     return replace(whole, **changes)
 
 
-def sealed() -> Sealed:
+def sealed(commitment: bytes = bytes(32)) -> Sealed:
     return Sealed(
-        ME, bytes(32), 0, True, "sell", 300, PLAN.slot_wh, "qualified", "open", bytes(16), [160] * 4, "profile"
+        ME, commitment, 0, True, "sell", 300, PLAN.slot_wh, "qualified", "open", bytes(16), [160] * 4, "profile"
     )
 
 
@@ -98,7 +98,7 @@ def test_every_state_gives_a_decision_and_only_the_calls_of_its_stage(
             assert {item.kind for item in decision.calls} <= allowed.get(state, set())
             assert (decision.plan is not None) <= (state in (State.MATCHED, State.CONFIRMED, State.DELIVERING))
             assert decision.bill == (state in (State.SETTLED, State.CLOSED))
-            assert (decision.remember is not None) <= (state is State.COMMIT)
+            assert (decision.remember is not None) <= (state in (State.COMMIT, State.REVEAL))
 
 
 @pytest.mark.row("L2")
@@ -147,6 +147,20 @@ def test_the_content_is_opened_only_after_the_commitment_was_accepted() -> None:
     late = facts(State.REVEAL, now_s=SPEC.reveal_close_s, sealed=sealed())
     assert decide(late, BID, None, salt) == Decision(note="late")
     assert decide(early, None, None, salt) == Decision()
+
+
+@pytest.mark.parametrize("state", [State.COMMIT, State.REVEAL])
+def test_a_gateway_that_lost_its_disk_opens_what_its_plan_and_key_still_give(state: State) -> None:
+    fields = Reveal(1, "sell", 300, PLAN.slot_wh, salt())
+    on_chain = sealed(commitment=commitment_of(fields, ME))
+    found = facts(state, sealed=on_chain)
+    decision = decide(found, None, PLAN, salt)
+    assert decision.remember == BID
+    assert [codec.decode(call.fields, Reveal) for call in decision.calls] == ([fields] if state is State.REVEAL else [])
+    for other in (Plan("sell", 301, PLAN.slot_wh), Plan("buy", 300, PLAN.slot_wh)):
+        assert decide(found, None, other, salt).remember is None
+    assert decide(found, None, PLAN, lambda: b"x" * 16).calls == ()
+    assert decide(found, None, None, salt).calls == ()
 
 
 @pytest.mark.row("J13", "J14")
