@@ -170,7 +170,9 @@ class Follower:
             return
         facts, proofs = await self._facts(me, self.event)
         self.event = facts.event
-        decision = decide(facts, self.bid, self._read_plan(facts.event), lambda: self._outgoing.bid_salt(facts.event.event))
+        decision = decide(
+            facts, self.bid, self._read_plan(facts.event), lambda: self._outgoing.bid_salt(facts.event.event)
+        )
         await self._act(decision, facts, proofs)
         if self._may_move(facts, decision):
             self._look_soon(LOOK_SOON_MS)
