@@ -300,7 +300,7 @@ class Outgoing:
         self._wake.set()
 
     def bid_salt(self, event: int) -> bytes:
-        """The salt of this household's one sealed bid in an event: a secret of its key, so a lost disk can be replaced."""
+        """Salt of this household's one sealed bid in an event: a secret of its key, so a lost disk can be replaced."""
         label = b"bid-salt/" + self._network + self._chain.to_bytes(4, "big") + event.to_bytes(8, "big")
         return self._key.derive(label)[:SALT_SIZE]
 
