@@ -1,16 +1,17 @@
 """The light client: believes nothing but the genesis file and mathematics (CONSENSUS.md 7).
 
-Pure functions of bytes. A household's gateway, the intake of another chain and the contracts use it; it
-keeps no state besides the validators of genesis, so it may be asked from several threads.
+Pure functions of bytes. A household's gateway, the intake of another chain and the contracts use it; it keeps nothing
+besides the lists of validators that it was led to from genesis, so it may be asked from several threads.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from watt_wire import merkle
 
 from watt_chain import block as blocks
 from watt_chain import codec, crypto
-from watt_chain.block import Certificate, Header, OutMessage, Receipt
+from watt_chain.block import Certificate, Change, Header, OutMessage, Receipt
 from watt_chain.codec import U32, DecodeError, Hash32, Structure, T
 from watt_chain.genesis import Genesis
 from watt_chain.transaction import Verify, decode_transaction
@@ -20,6 +21,8 @@ PATH_LENGTH_MAX = 40
 """A path longer than this belongs to a tree nobody has."""
 ENTRIES_MAX = 4096
 """Keys or messages in one proof."""
+LISTS_MAX = 4096
+"""Lists of one chain that a client remembers, each some hundred bytes; the oldest go first, and their headers."""
 
 
 class ProofError(Exception):
@@ -53,19 +56,55 @@ class StateProof(Structure, frozen=True):
 class LightClient:
     """Checks headers, receipts, state and messages of every chain of one network."""
 
-    __slots__ = ("_publics", "_verify", "network")
+    __slots__ = ("_lists", "_verify", "network")
 
     def __init__(self, genesis: Genesis, network: bytes, verify: Verify = crypto.verify) -> None:
         self.network = network
         self._verify = verify
-        self._publics: dict[int, tuple[bytes, ...]] = {
-            chain: tuple(validator.public for validator in genesis.validators(chain)) for chain in genesis.chains()
+        self._lists: dict[int, tuple[tuple[int, tuple[bytes, ...]], ...]] = {
+            chain: ((1, tuple(validator.public for validator in genesis.validators(chain))),)
+            for chain in genesis.chains()
         }
+        "Chain -> (first height, keys) of every list we know of, ascending; replaced as a whole."
+
+    def follow(self, chain: int, changes: Sequence[Change]) -> int:
+        """Learn the lists that these changes lead to (CONSENSUS.md 7.6); how many were new. Raises ProofError.
+
+        What was learned before a bad one stays: each change proves itself by the list before it.
+        """
+        learned = 0
+        for change in changes:
+            lists = self._lists.get(chain)
+            if lists is None:
+                raise ProofError("chain-unknown")
+            if _decode(change.header, Header, blocks.HEADER_SIZE_MAX, "header-form").height < lists[-1][0]:
+                continue
+            try:
+                header = blocks.follow(change, self.network, chain, lists[-1][1], self._verify)
+            except DecodeError as error:
+                raise ProofError(str(error)) from None
+            listed = (header.height + 1, tuple(validator.public for validator in change.validators))
+            self._lists[chain] = (*lists, listed)[-LISTS_MAX:]
+            learned += 1
+        return learned
+
+    def height_of_list(self, chain: int) -> int:
+        """The height from which the newest list that is known acts: what to ask a station for changes after."""
+        return self._lists[chain][-1][0]
+
+    def _publics(self, chain: int, height: int) -> tuple[bytes, ...]:
+        """Keys of the list of a height, as far as we know of changes. Raises ProofError."""
+        lists = self._lists.get(chain)
+        if lists is None:
+            raise ProofError("chain-unknown")
+        at = bisect_right(lists, height, key=lambda listed: listed[0])
+        if at == 0:
+            raise ProofError("list-forgotten")
+        return lists[at - 1][1]
 
     def check_header(self, chain: int, header_bytes: bytes, certificate_bytes: bytes) -> Header:
         """The header, once it is certain that a quorum of `chain` made it final. Raises ProofError."""
-        publics = self._publics.get(chain)
-        if publics is None:
+        if chain not in self._lists:
             raise ProofError("chain-unknown")
         header = _decode(header_bytes, Header, blocks.HEADER_SIZE_MAX, "header-form")
         certificate = _decode(certificate_bytes, Certificate, blocks.CERTIFICATE_SIZE_MAX, "certificate-form")
@@ -74,6 +113,7 @@ class LightClient:
         if header.chain != chain:
             raise ProofError("chain")
         hash_ = blocks.block_hash(self.network, header_bytes)
+        publics = self._publics(chain, header.height)
         reason = blocks.check_certificate(certificate, self.network, header, hash_, publics, self._verify)
         if reason:
             raise ProofError(reason)

@@ -1,10 +1,15 @@
 """Validators that join, leave, rotate and lose keys at a height: CONSENSUS.md 8, in a network in memory."""
 
+import contextlib
+
 import pytest
-from chain_world import FalseKey, World, make_tx
+from chain_world import FalseKey, World, false_verify, make_tx
+from msgspec.structs import replace
 from watt_chain import codec
-from watt_chain.block import decode_certified
-from watt_chain.genesis import list_hash, quorum
+from watt_chain.block import Certificate, Change, Header, VoteSignature, block_hash, decode_certified, vote_bytes
+from watt_chain.genesis import Validator, list_hash, quorum
+from watt_chain.ledger import Ledger
+from watt_chain.light import LightClient, ProofError
 from watt_chain.pbft.messages import Commit, Frame, signed_bytes
 
 USER = FalseKey("user")
@@ -180,6 +185,75 @@ def test_headers_name_the_list_of_the_next_height_and_certificates_have_its_quor
         hashes.append(header.next_validators)
     assert sizes[0] == quorum(4) and sizes[-1] == quorum(3) and {quorum(5), quorum(7)} <= {*sizes}
     assert hashes[-1] == list_hash(ledger.validators) and len({*hashes}) == 4
+
+
+def changed_three_times() -> tuple[Members, Ledger]:
+    """A chain whose list changed at three heights, and a ledger of it."""
+    net = Members(7, founders=4)
+    net.reach(2)
+    for numbers in ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6], [2, 3, 4]):
+        net.pass_over(net.change(numbers))
+    net.reach(net.world.height(2) + 2)
+    ledger = net.world.ledgers[2]
+    assert ledger is not None and len(ledger.changes) == 3
+    return net, ledger
+
+
+def test_a_light_client_follows_the_lists_and_judges_every_header_by_its_own() -> None:
+    net, ledger = changed_three_times()
+    client = LightClient(net.world.genesis, net.world.network, false_verify)
+
+    def believed() -> list[int]:
+        found = []
+        for height in range(1, ledger.head.height + 1):
+            parts, block, _, _ = decode_certified(ledger.certified(height) or b"")
+            with contextlib.suppress(ProofError):
+                client.check_header(1, block.header, parts.certificate)
+                found.append(height)
+        return found
+
+    first = codec.decode(ledger.changes[0].header, Header).height
+    assert believed() == list(range(1, first + 1))  # to the last block of the list of genesis
+    assert client.follow(1, ledger.changes[:1]) == 1
+    assert client.height_of_list(1) == first + 1
+    assert client.follow(1, ledger.changes) == 2 and client.follow(1, ledger.changes) == 0
+    assert believed() == list(range(1, ledger.head.height + 1))
+
+
+def test_a_light_client_is_led_astray_by_no_forged_change() -> None:
+    net, ledger = changed_three_times()
+    client = LightClient(net.world.genesis, net.world.network, false_verify)
+    one, two = ledger.changes[:2]
+    mine = [Validator("node9", FalseKey("liar").public)]
+    header = codec.decode(one.header, Header)
+    lie = codec.encode(replace(header, next_validators=list_hash(mine)))
+    hash_ = block_hash(net.world.network, lie)
+    vote = vote_bytes(net.world.network, "commit", 1, header.height, header.view, hash_)
+    few = [VoteSignature(index, net.world.keys[index].sign(vote)) for index in (0, 1)]
+    signed = Certificate(header.view, few)
+    forged = {
+        "change-list": Change(one.header, one.certificate, mine),
+        "certificate-size": Change(lie, codec.encode(signed), mine),
+        "certificate-signature": Change(lie, one.certificate, mine),
+    }
+    for reason, change in forged.items():
+        with pytest.raises(ProofError, match=reason):
+            client.follow(1, [change])
+    with pytest.raises(ProofError, match="certificate"):
+        client.follow(1, [two])  # by a list that it does not know
+    with pytest.raises(ProofError, match="chain"):
+        client.follow(0, [one])
+    with pytest.raises(ProofError, match="chain-unknown"):
+        client.follow(7, [one])
+    assert client.height_of_list(1) == 1
+    client.follow(1, ledger.changes)
+    # The founders sign another block of a later height: they are not the list of that height any more.
+    later = replace(header, height=ledger.head.height, next_validators=list_hash(mine))
+    data = codec.encode(later)
+    vote = vote_bytes(net.world.network, "commit", 1, later.height, later.view, block_hash(net.world.network, data))
+    votes = [VoteSignature(index, net.world.keys[index].sign(vote)) for index in range(3)]
+    with pytest.raises(ProofError, match="certificate"):
+        client.check_header(1, data, codec.encode(Certificate(later.view, votes)))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -8,18 +8,34 @@ has lived through a view change, so that a change of format changes them too.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chain_world import START_S, CountingContract, World, false_verify, make_genesis, make_tx, real_keys
+from chain_world import (
+    START_S,
+    CountingContract,
+    FalseKey,
+    World,
+    certify,
+    false_verify,
+    make_genesis,
+    make_tx,
+    real_keys,
+)
 from watt_chain import codec
+from watt_chain.block import Change, decode_certified, follow
 from watt_chain.codec import DecodeError
-from watt_chain.genesis import GenesisFile, open_genesis
+from watt_chain.genesis import GenesisFile, Validator, open_genesis
 from watt_chain.ledger import Ledger
 from watt_chain.light import LightClient, ProofError, ReceiptProof, StateProof
 from watt_chain.pbft import Replica, ReplicaConfig
-from watt_chain.pbft.messages import Frame, Message, signed_bytes
+from watt_chain.pbft.messages import Attest, Frame, Message, StateOffer, StatePart, StateRequest, signed_bytes
+from watt_chain.pbft.transfer import Transfer
+from watt_chain.snapshot import FrozenState, Manifest, StateRange
+from watt_chain.state import State
 from watt_chain.transaction import decode_transaction
 
 VALIDATORS = 4
 HEIGHTS = 6
+SLOTS = 700
+"""Of the state that is transferred: three chunks, the last one cut."""
 REBUILT_AFTER = 500
 """Executions on one replica: what it collects from a liar must not hide what a fresh one would do."""
 SENDER = 1
@@ -66,6 +82,11 @@ class Lab:
         assert ledger is not None
         self.ledger = ledger
         self.light = LightClient(world.genesis, world.network, false_verify)
+        self.wide = self._wide_ledger()
+        self.frozen: FrozenState = self.wide.frozen[-1]
+        fifth = FalseKey("node4")
+        self.listed = [*world.genesis.validators(1), Validator("node4", fifth.public)]
+        self.change = self._change_of_validators()
         self.regulator = real_keys(1)[0]
         self._runs = 0
         self.replica = self._fresh_replica()
@@ -75,6 +96,29 @@ class Lab:
         for certified in self.blocks[:blocks]:
             ledger.replay(certified)
         return ledger
+
+    def _wide_ledger(self) -> Ledger:
+        """The same chain's first height with a state of some hundred slots, frozen."""
+
+        class Wide(CountingContract):
+            def genesis(self, state: State, genesis: object, chain: int) -> None:
+                for slot in range(SLOTS):
+                    state.put(b"slot/%d" % slot, codec.encode(slot))
+
+        ledger = Ledger(self.world.genesis, 1, Wide(), verify=false_verify, freeze_every=1)
+        block = ledger.build(0, ledger.schedule.leader(1, 0), START_S, [self.txs[0]])
+        ledger.apply(certify(ledger, block, self.world.keys))
+        return ledger
+
+    def _change_of_validators(self) -> Change:
+        """A fifth validator joins at height 3."""
+        seats = [[number, one.name, one.public] for number, one in enumerate(self.listed)]
+        ledger = Ledger(self.world.genesis, 1, CountingContract(), verify=false_verify)
+        for height, kind, fields in ((1, "Seats", [3, seats]), (2, "Add", [1])):
+            tx = make_tx(self.client, self.world.network, height, kind, fields=fields)
+            block = ledger.build(0, ledger.schedule.leader(height, 0), START_S, [tx])
+            ledger.apply(certify(ledger, block, self.world.keys))
+        return ledger.changes[-1]
 
     def _fresh_replica(self) -> Replica:
         self.replica_ledger = self._fresh_ledger(HEIGHTS // 2)
@@ -160,6 +204,38 @@ class Lab:
         for key, value in values.items():
             assert self.ledger.state.get(key) == value, "a value that nobody certified is believed"
 
+    def manifest(self, data: bytes) -> None:
+        """What a peer says a state consists of; a new ledger of that chain judges."""
+        ledger = Ledger(self.world.genesis, 1, CountingContract(), verify=false_verify)
+        try:
+            manifest = codec.decode(data, Manifest)
+            ledger.check_final(manifest)
+        except DecodeError:
+            return
+        assert manifest.header == self.frozen.header, "a state that nobody certified is believed"
+
+    def state_part(self, data: bytes) -> None:
+        """A range of a state that is being fetched."""
+        transfer = Transfer(1, self.frozen.manifest(), 1, (1, 2, 3))
+        try:
+            part = codec.decode(data, StateRange)
+            kept = transfer.take(part)
+        except DecodeError:
+            return
+        if kept:
+            truth = list(self.frozen.entries())[part.slot : part.slot + len(part.entries)]
+            assert part.entries == truth, "slots that nobody certified are kept"
+
+    def list_change(self, data: bytes) -> None:
+        """A change of the validators."""
+        publics = tuple(key.public for key in self.world.keys)
+        try:
+            change = codec.decode(data, Change)
+            follow(change, self.world.network, 1, publics, false_verify)
+        except DecodeError:
+            return
+        assert change.validators in (self.listed, self.listed[:-1]), "a list that nobody certified is followed"
+
     def vote_record(self, data: bytes) -> None:
         """A record of `votes.log` whose checksum was good."""
         config = ReplicaConfig(
@@ -183,6 +259,16 @@ def make_targets() -> dict[str, Target]:
     assert receipt is not None and state is not None and height == HEIGHTS
     genesis = codec.encode(make_genesis([key.public for key in real_keys(VALIDATORS, 1)], lab.regulator.public))
     bodies = [codec.decode(frame, Frame).body for frame in lab.frames]
+    parts = [part for slot in (0, 256, 512, 640, 672) if (part := lab.frozen.range(slot)) is not None]
+    head = lab.blocks[HEIGHTS - 1]
+    _, block, _, _ = decode_certified(head)
+    talk: list[Message] = [
+        StateOffer(1, SENDER, 1, lab.frozen.manifest()),
+        StateRequest(1, SENDER, 1, 256),
+        StatePart(1, SENDER, 1, parts[-1]),
+        Attest(1, SENDER, HEIGHTS // 2 + 1, [decode_transaction(tx).digest for tx in block.transactions]),
+    ]
+    bodies += [codec.encode(message) for message in talk]
     return {
         "frame": Target(lab.frame, lab.frames),
         "signed-frame": Target(lab.signed_frame, bodies),
@@ -192,4 +278,7 @@ def make_targets() -> dict[str, Target]:
         "receipt-proof": Target(lab.receipt_proof, [codec.encode(receipt)], 2048),
         "state-proof": Target(lab.state_proof, [codec.encode(state)], 2048),
         "vote-record": Target(lab.vote_record, lab.records),
+        "manifest": Target(lab.manifest, [codec.encode(lab.frozen.manifest())]),
+        "state-part": Target(lab.state_part, [codec.encode(part) for part in parts], 8192),
+        "list-change": Target(lab.list_change, [codec.encode(lab.change)]),
     }

@@ -482,7 +482,8 @@ _CLIENT = (
     _bug(
         "client-takes-any-chain",
         "7.1",
-        (_LIGHT, "LightClient.check_header", "publics = self._publics.get(chain)", "publics = self._publics.get(1)"),
+        (_LIGHT, "LightClient.check_header", "if chain not in self._lists:", "if False:"),
+        (_LIGHT, "LightClient._publics", "self._lists.get(chain)", "self._lists.get(1)"),
         (_LIGHT, "LightClient.check_header", "header.chain != chain", "False"),
     ),
     _bug(
