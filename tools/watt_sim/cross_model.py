@@ -3,23 +3,38 @@
 The tables are those of the product (`watt_chain.cross.tables`); this module adds what surrounds them at small scope:
 areas 0 and 1 have a buyer each, area 2 has the seller, whose one offer both buyers want. Each pair of chains has an
 outbox with running numbers; the reader takes what its cursor names next. So a message may be late for ever (its cursor
-does not move), which is loss; a replay is a message the cursor has passed. Any area may halt for ever at any moment,
-the seller's deadline and the main chain's pass at any moment, and an area may be bad: its validators sign whatever
-helps, which means that any message of it reaches the other chains in any order and any number of times.
+does not move), which is loss; a replay is a message the cursor has passed. The deadlines of the areas and of the main
+chain pass at any moment, and an area may be bad: its validators sign whatever helps, which means that any message of it
+reaches the other chains in any order and any number of times (`executed`: the masters execute its blocks again, so that
+its lies reach other areas only).
 
 Checked in every state: both halves of a trade end alike; the offer is effective for one trade at most; money is paid
-once, and only what was in escrow; a buyer in a good area loses nothing although other areas are bad. From every
-state: the good areas that still run, with the main chain, can bring every locked sum to an end.
+once, and only what was in escrow; nobody in a good area loses anything although other areas are bad. From every
+state, whichever of the areas halt there for ever: the good ones that still run, with the main chain, can bring every
+sum that they hold to an end. (An area that halts takes no step; what it could not have done is no new state.)
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 
-from watt_chain.cross.tables import BEACON, BUYER, SELLER, Beacon, Buyer, Effect, Seller, Trigger
+from watt_chain.cross.tables import (
+    BEACON,
+    BUYER,
+    BUYER_STOOD,
+    SELLER,
+    SELLER_STOOD,
+    Beacon,
+    Buyer,
+    Effect,
+    Seller,
+    Trigger,
+)
 
 TRADES = (0, 1)
 SELLER_AREA = 2
 MAIN = 3
+TIME = 4
 STATES_MAX = 5_000_000
 
 Message = tuple[str, int]
@@ -33,7 +48,8 @@ class Rules:
     name: str = "as specified"
     bad_area: int = -1
     "An area whose validators lie; -1: none."
-    halting: bool = True
+    executed: bool = False
+    "The masters execute blocks again: a bad area can lie to other areas, and not to the main chain."
     word_of_a_relayer: bool = False
     "A relayer's claim of an acceptance counts in the buyer's area (the paper read literally)."
     own_clock: bool = False
@@ -42,8 +58,10 @@ class Rules:
     "The buyer's area refunds on a rejection that is certified by the seller's area and not anchored."
     unanchored_accept: bool = False
     "Both areas act on a certified acceptance while the main chain may still kill it."
+    lock_unseen: bool = False
+    "The main chain records an acceptance whose lock it has not seen anchored."
     no_cursor: bool = False
-    "Messages are not counted: each may be taken again."
+    "Messages are not counted, each may be taken again; and no trade remembers that it was paid."
     no_kill: bool = False
     "The main chain has no way to end a trade."
     many_outcomes: bool = False
@@ -55,12 +73,14 @@ SOUND = (
     Rules(),
     Rules("the seller's area is bad", bad_area=SELLER_AREA),
     Rules("a buyer's area is bad", bad_area=0),
+    Rules("a buyer's area is bad, and executed again", bad_area=0, executed=True),
 )
 UNSAFE = (
     Rules("the word of a relayer", word_of_a_relayer=True),
     Rules("refund by the own clock", own_clock=True),
     Rules("refund on a rejection not anchored", bad_area=SELLER_AREA, unanchored_end=True),
     Rules("acting before the anchor", unanchored_accept=True),
+    Rules("an acceptance whose lock is not anchored", bad_area=0, executed=True, lock_unseen=True),
     Rules("no cursor", no_cursor=True),
     Rules("no end by the main chain", no_kill=True),
     Rules("more than one outcome", bad_area=SELLER_AREA, many_outcomes=True),
@@ -70,18 +90,16 @@ UNSAFE = (
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything the chains hold: lives, boxes, deadlines, who has halted."""
+    """Everything the chains hold: lives, boxes, deadlines."""
 
     buyers: tuple[Buyer, ...] = (Buyer.NONE, Buyer.NONE)
     sellers: tuple[Seller, ...] = (Seller.NONE, Seller.NONE)
     beacons: tuple[Beacon, ...] = (Beacon.NONE, Beacon.NONE)
     offer_open: bool = True
-    sent: tuple[tuple[Message, ...], ...] = ((),) * 16
-    "Outbox from chain a to chain b at 4 a + b."
-    cursors: tuple[int, ...] = (0,) * 16
-    seller_late: bool = False
-    main_late: bool = False
-    halted: tuple[bool, ...] = (False, False, False)
+    waiting: tuple[tuple[Message, ...], ...] = ((),) * 16
+    "What chain a sent to chain b and b has not taken, oldest first, at 4 a + b."
+    late: int = 0
+    "Deadlines that have passed: 1 confirmations, 2 the main chain's for an outcome, 3 its last."
     paid: tuple[int, ...] = (0, 0)
     "How often the buyer's money left escrow towards the seller."
     refunded: tuple[int, ...] = (0, 0)
@@ -100,93 +118,87 @@ class Protocol:
 
     # Steps --------------------------------------------------------------------------------------------------
 
-    def steps(self, world: World, faults: bool = True) -> Iterator[tuple[str, World]]:
-        """Every step; without `faults` no area halts and no bad area speaks."""
-        if not world.seller_late:
-            yield "the seller's deadline passes", replace(world, seller_late=True)
-        elif not world.main_late:
-            yield "the main chain's deadline passes", replace(world, main_late=True)
+    def steps(self, world: World) -> Iterator[tuple[int, str, World]]:
+        """Every step: (who acts, what happens, the world after it). Time acts as TIME, a bad area as itself."""
+        if world.late < 3:
+            yield TIME, f"deadline {world.late + 1} passes", replace(world, late=world.late + 1)
         for trade in TRADES:
             yield from self._calls(world, trade)
-        yield from self._deliveries(world)
-        if faults:
-            yield from self._faults(world)
-
-    def _runs(self, world: World, area: int) -> bool:
-        return area == MAIN or not (world.halted[area] or area == self.rules.bad_area)
-
-    def _calls(self, world: World, trade: int) -> Iterator[tuple[str, World]]:
-        rules = self.rules
-        if self._runs(world, trade):
-            if not world.seller_late:
-                yield from self._buyer(world, trade, Trigger.LOCK)
-            if rules.own_clock and world.seller_late and world.buyers[trade] is Buyer.LOCKED:
-                yield f"{trade} refunds itself", self._refund(world, trade)
-            if rules.word_of_a_relayer and world.buyers[trade] is Buyer.LOCKED:
-                bound = replace(world, buyers=_set(world.buyers, trade, Buyer.BOUND))
-                yield f"a relayer says {trade} was accepted", bound
-        if self._runs(world, SELLER_AREA):
-            if world.seller_late:
-                yield from self._seller(world, trade, Trigger.EXPIRE)
-            yield from self._seller(world, trade, Trigger.SETTLE)
-        if world.main_late and not rules.no_kill:
-            yield from self._beacon(world, trade, Trigger.KILL)
-
-    def _deliveries(self, world: World) -> Iterator[tuple[str, World]]:
         for box in range(16):
-            source, target = divmod(box, 4)
-            at = world.cursors[box]
-            known = world.sent[box]
-            if not self._runs(world, target):
-                continue
-            first = 0 if self.rules.no_cursor else at
-            for number in range(first, min(len(known), at + 1)):
-                moved = replace(world, cursors=_set(world.cursors, box, max(at, number + 1)))
-                kind, trade = known[number]
-                for line, reached in self._take(moved, source, target, kind, trade):
-                    yield f"{target} takes {kind} {trade} of {source}: {line}", reached
+            for line, reached in self._deliveries(world, *divmod(box, 4)):
+                yield box % 4, line, reached
+        if self.rules.bad_area >= 0:
+            for line, reached in self._lies(world, self.rules.bad_area):
+                yield self.rules.bad_area, line, reached
+
+    def _calls(self, world: World, trade: int) -> Iterator[tuple[int, str, World]]:
+        rules = self.rules
+        if rules.bad_area != trade:
+            for line, reached in self._buyers_calls(world, trade):
+                yield trade, line, reached
+        if rules.bad_area != SELLER_AREA:
+            calls = [Trigger.CONSENT] if world.offer_open else []
+            for trigger in (Trigger.LAPSE, Trigger.SETTLE, Trigger.SETTLE_EMPTY) if world.late else calls:
+                for line, reached in self._seller(world, trade, trigger):
+                    yield SELLER_AREA, line, reached
+        for deadline, trigger in ((2, Trigger.KILL), (3, Trigger.VOID)):
+            if world.late >= deadline and not rules.no_kill:
+                for line, reached in self._beacon(world, trade, trigger):
+                    yield MAIN, line, reached
+
+    def _buyers_calls(self, world: World, trade: int) -> Iterator[tuple[str, World]]:
+        # The areas' clocks differ: a lock after the seller's deadline is possible, and must do no harm.
+        yield from self._buyer(world, trade, Trigger.LOCK)
+        if world.buyers[trade] is not Buyer.LOCKED:
+            return
+        if self.rules.own_clock and world.late:
+            refunded = replace(world, buyers=_set(world.buyers, trade, Buyer.REFUNDED))
+            yield f"{trade} refunds itself", self._apply(refunded, trade, trade, (Effect.REFUND,))
+        if self.rules.word_of_a_relayer:
+            bound = replace(world, buyers=_set(world.buyers, trade, Buyer.BOUND))
+            yield f"a relayer says {trade} was accepted", bound
+
+    def _deliveries(self, world: World, source: int, target: int) -> Iterator[tuple[str, World]]:
+        box = 4 * source + target
+        known = world.waiting[box]
+        for number in range(len(known) if self.rules.no_cursor else min(1, len(known))):
+            left = known if self.rules.no_cursor else known[1:]
+            moved = replace(world, waiting=_set(world.waiting, box, left))
+            kind, trade = known[number]
+            for line, reached in self._take(moved, source, target, kind, trade):
+                yield f"{target} takes {kind} {trade} of {source}: {line}", reached
 
     def _take(self, world: World, source: int, target: int, kind: str, trade: int) -> Iterator[tuple[str, World]]:
         """A message; one that no longer fits is consumed without effect."""
         done: list[tuple[str, World]] = []
         if target == MAIN:
-            if kind in (Trigger.ACCEPT, Trigger.REJECT) and source == SELLER_AREA:
+            if source in ((SELLER_AREA,) if kind in _OF_SELLERS else (trade,)):
                 done = list(self._beacon(world, trade, Trigger(kind)))
         elif target == SELLER_AREA:
-            if kind == Trigger.LOCKED and source == trade:
-                fits = world.offer_open and not world.seller_late
-                done = list(self._seller(world, trade, Trigger.LOCKED if fits else Trigger.LOCKED_LATE))
-            elif kind in (Trigger.ANCHORED_ACCEPT, Trigger.ANCHORED_END) and source == MAIN:
-                done = list(self._seller(world, trade, Trigger(kind)))
-            elif kind == Trigger.PAY and source == trade:
-                done = list(self._seller(world, trade, Trigger.PAY, replayed=self.rules.no_cursor))
+            if source == (trade if kind == Trigger.LOCKED else MAIN):
+                again = kind == Trigger.PAY and self.rules.no_cursor
+                done = list(self._seller(world, trade, Trigger(kind), replayed=again))
         elif target == trade:
-            from_main = source == MAIN and kind in (Trigger.ANCHORED_ACCEPT, Trigger.ANCHORED_END)
-            if from_main or (kind == Trigger.SETTLED and source == SELLER_AREA):
+            if source == MAIN:
                 done = list(self._buyer(world, trade, Trigger(kind)))
-            elif source == SELLER_AREA and kind == Trigger.REJECT and self.rules.unanchored_end:
+            elif kind == Trigger.REJECT and self.rules.unanchored_end:
                 done = list(self._buyer(world, trade, Trigger.ANCHORED_END))
-            elif source == SELLER_AREA and kind == Trigger.ACCEPT and self.rules.unanchored_accept:
+            elif kind == Trigger.ACCEPT and self.rules.unanchored_accept:
                 done = list(self._buyer(world, trade, Trigger.ANCHORED_ACCEPT))
         yield from done or [("nothing", world)]
 
-    def _faults(self, world: World) -> Iterator[tuple[str, World]]:
-        for area in range(3):
-            if self.rules.halting and not world.halted[area] and area != self.rules.bad_area:
-                yield f"{area} halts", replace(world, halted=_set(world.halted, area, True))
-        bad = self.rules.bad_area
-        if bad < 0:
-            return
+    def _lies(self, world: World, bad: int) -> Iterator[tuple[str, World]]:
+        """Whatever a bad area says, whenever it likes."""
         for trade in TRADES:
             if bad == SELLER_AREA:
-                for kind in (Trigger.ACCEPT, Trigger.REJECT):
+                for kind in _OF_SELLERS:
                     yield from self._said(world, MAIN, kind, trade)
-                for kind in (Trigger.SETTLED, Trigger.REJECT):
-                    if self._runs(world, trade):
-                        yield from self._said(world, trade, kind, trade)
-            elif bad == trade and self._runs(world, SELLER_AREA):
-                for kind in (Trigger.LOCKED, Trigger.PAY):
-                    yield from self._said(world, SELLER_AREA, kind, trade)
+                yield from self._said(world, trade, Trigger.REJECT, trade)
+            elif bad == trade:
+                yield from self._said(world, SELLER_AREA, Trigger.LOCKED, trade)
+                if not self.rules.executed:
+                    yield from self._said(world, MAIN, Trigger.LOCKED, trade)
+                    yield from self._said(world, MAIN, Trigger.PAY, trade)
 
     def _said(self, world: World, target: int, kind: Trigger, trade: int) -> Iterator[tuple[str, World]]:
         for line, reached in self._take(world, self.rules.bad_area, target, kind, trade):
@@ -220,13 +232,11 @@ class Protocol:
     def _beacon(self, world: World, trade: int, trigger: Trigger) -> Iterator[tuple[str, World]]:
         state = Beacon.NONE if self.rules.many_outcomes else world.beacons[trade]
         step = BEACON[state].get(trigger)
+        if step is not None and trigger is Trigger.ACCEPT and (self.rules.lock_unseen or self.rules.many_outcomes):
+            step = (Beacon.ACCEPT, (Effect.SEND_OUTCOME,))
         if step is not None and step[0] is not world.beacons[trade]:
             world = replace(world, beacons=_set(world.beacons, trade, step[0]))
             yield f"main records {trade} {step[0]}", self._apply(world, trade, MAIN, step[1])
-
-    def _refund(self, world: World, trade: int) -> World:
-        world = replace(world, buyers=_set(world.buyers, trade, Buyer.REFUNDED))
-        return self._apply(world, trade, trade, (Effect.REFUND,))
 
     def _apply(self, world: World, trade: int, chain: int, effects: tuple[Effect, ...]) -> World:
         for effect in effects:
@@ -246,42 +256,43 @@ class Protocol:
             case Effect.RELEASE:
                 return replace(world, offer_open=True)
             case Effect.SEND_LOCKED:
-                return self._send(world, chain, SELLER_AREA, Trigger.LOCKED, trade)
+                world = self._send(world, chain, SELLER_AREA, Trigger.LOCKED, trade)
+                return self._send(world, chain, MAIN, Trigger.LOCKED, trade)
             case Effect.SEND_ACCEPT | Effect.SEND_REJECT:
                 kind = Trigger.ACCEPT if effect is Effect.SEND_ACCEPT else Trigger.REJECT
                 world = self._send(world, chain, MAIN, kind, trade)
                 direct = self.rules.unanchored_accept or self.rules.unanchored_end
                 return self._send(world, chain, trade, kind, trade) if direct else world
             case Effect.SEND_OUTCOME:
-                ended = world.beacons[trade] is not Beacon.ACCEPT
-                kind = Trigger.ANCHORED_END if ended else Trigger.ANCHORED_ACCEPT
-                world = self._send(world, MAIN, trade, kind, trade)
-                return self._send(world, MAIN, SELLER_AREA, kind, trade)
-            case Effect.SEND_SETTLED:
-                return self._send(world, chain, trade, Trigger.SETTLED, trade)
+                return self._both(world, trade, _OUTCOMES.get(world.beacons[trade], Trigger.ANCHORED_END))
+            case Effect.SEND_SETTLED | Effect.SEND_RETURNED:
+                kind = Trigger.SETTLED if effect is Effect.SEND_SETTLED else Trigger.RETURNED
+                return self._send(world, chain, trade if chain == MAIN else MAIN, kind, trade)
             case Effect.SEND_PAY:
-                return self._send(world, chain, SELLER_AREA, Trigger.PAY, trade)
-            case Effect.ESCROW:
-                return world
+                return self._send(world, chain, SELLER_AREA if chain == MAIN else MAIN, Trigger.PAY, trade)
+            case Effect.ESCROW | Effect.RESERVE | Effect.UNRESERVE | Effect.TRANSFER:
+                return world  # amounts are the contract's tests' matter
+
+    def _both(self, world: World, trade: int, kind: Trigger) -> World:
+        return self._send(self._send(world, MAIN, trade, kind, trade), MAIN, SELLER_AREA, kind, trade)
 
     def _send(self, world: World, source: int, target: int, kind: Trigger, trade: int) -> World:
         box = 4 * source + target
-        if len(world.sent[box]) >= 6:
-            return world  # only the variant that records many outcomes ever sends so much
-        return replace(world, sent=_set(world.sent, box, (*world.sent[box], (str(kind), trade))))
+        if self.rules.bad_area == target or len(world.waiting[box]) >= 6:
+            return world  # nobody reads it; only the variant that records many outcomes ever sends so much
+        return replace(world, waiting=_set(world.waiting, box, (*world.waiting[box], (str(kind), trade))))
 
     # What must hold -----------------------------------------------------------------------------------------
 
     def fault(self, world: World) -> str:
         """Empty, or what is wrong with a state."""
-        effective = (Seller.EFFECTIVE, Seller.SETTLED, Seller.CREDITED)
         over = (Seller.REJECTED, Seller.RELEASED)
         for trade in TRADES:
             buyer, seller = world.buyers[trade], world.sellers[trade]
             if self.rules.bad_area not in (trade, SELLER_AREA):
-                if buyer is Buyer.REFUNDED and seller in effective:
+                if buyer is Buyer.REFUNDED and seller in SELLER_STOOD:
                     return "money back although the contract stands"
-                if buyer in (Buyer.BOUND, Buyer.PAID) and seller in over:
+                if buyer in BUYER_STOOD and seller in over:
                     return "money bound although there is no contract"
                 if world.credited[trade] > world.paid[trade]:
                     return "paid out what was not paid in"
@@ -289,17 +300,32 @@ class Protocol:
                 return "one sum moved twice"
             if self.rules.bad_area != trade:
                 recorded = world.beacons[trade]
-                if buyer in (Buyer.BOUND, Buyer.PAID) and recorded is not Beacon.ACCEPT:
+                if buyer in BUYER_STOOD and recorded not in _ACCEPTED:
                     return "money bound without an anchored acceptance"
-                if buyer is Buyer.REFUNDED and recorded is Beacon.ACCEPT:
+                if buyer is Buyer.REFUNDED and recorded in _ACCEPTED:
                     return "money back although the acceptance is anchored"
-        if self.rules.bad_area != SELLER_AREA and sum(seller in effective for seller in world.sellers) > 1:
+            elif self.rules.executed and seller in SELLER_STOOD:
+                return "a seller bound by money that is not there"  # a bad area that is executed again never locks
+            if self.rules.bad_area != SELLER_AREA and seller in SELLER_STOOD and world.beacons[trade] not in _ACCEPTED:
+                return "a seller bound without an anchored acceptance"
+        if self.rules.bad_area != SELLER_AREA and sum(seller in SELLER_STOOD for seller in world.sellers) > 1:
             return "one offer sold twice"
         return ""
 
-    def open_sums(self, world: World) -> bool:
-        """Whether a running good area still holds locked money of an undecided trade."""
-        return any(world.buyers[trade] is Buyer.LOCKED and self._runs(world, trade) for trade in TRADES)
+    def open_sums(self, world: World, halted: frozenset[int]) -> bool:
+        """Whether a good area that runs still holds money of a trade that is not over."""
+        away = halted | {self.rules.bad_area}
+        if any(world.buyers[trade] in (Buyer.LOCKED, Buyer.BOUND) and trade not in away for trade in TRADES):
+            return True
+        held = (Seller.OFFERED, Seller.ACCEPTED, Seller.EFFECTIVE)
+        return SELLER_AREA not in away and any(seller in held for seller in world.sellers)
+
+
+_OF_SELLERS = (Trigger.ACCEPT, Trigger.REJECT, Trigger.SETTLED, Trigger.RETURNED)
+"What the seller's area reports to the main chain."
+_OUTCOMES = {Beacon.ACCEPT: Trigger.ANCHORED_ACCEPT, Beacon.VOID: Trigger.VOID}
+_ACCEPTED = (Beacon.ACCEPT, Beacon.SETTLED, Beacon.PAID, Beacon.RETURNED, Beacon.VOID)
+"States of the main chain's trade that lie behind an acceptance."
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,11 +342,13 @@ def explore(rules: Rules, progress: Callable[[int], None] | None = None) -> Outc
     protocol = Protocol(rules)
     start = World()
     parents: dict[World, tuple[World, str]] = {start: (start, "")}
+    back: dict[World, list[tuple[int, World]]] = {start: []}
     frontier = [start]
     while frontier:
         following: list[World] = []
         for world in frontier:
-            for line, reached in protocol.steps(world):
+            for actor, line, reached in protocol.steps(world):
+                back.setdefault(reached, []).append((actor, world))
                 if reached in parents:
                     continue
                 parents[reached] = (world, line)
@@ -333,29 +361,26 @@ def explore(rules: Rules, progress: Callable[[int], None] | None = None) -> Outc
         if progress is not None:
             progress(len(parents))
         frontier = following
-    stuck = _stuck(protocol, parents)
-    if stuck is not None:
-        return Outcome(len(parents), "money stuck for ever", _path(parents, stuck))
+    for size in range(4):
+        for halted in combinations(range(3), size):
+            stuck = _stuck(protocol, back, frozenset(halted))
+            if stuck is not None:
+                who = "".join(f", area {area} halted" for area in halted)
+                return Outcome(len(parents), "money stuck for ever" + who, _path(parents, stuck))
     return Outcome(len(parents), "", ())
 
 
-def _stuck(protocol: Protocol, states: dict[World, tuple[World, str]]) -> World | None:
-    """A state whose locked money no good step can bring to an end, the first found; None: there is none."""
-    before: dict[World, list[World]] = {}
-    free: list[World] = []
-    for world in states:
-        if not protocol.open_sums(world):
-            free.append(world)
-            continue
-        for _, reached in protocol.steps(world, faults=False):
-            before.setdefault(reached, []).append(world)
+def _stuck(protocol: Protocol, back: dict[World, list[tuple[int, World]]], halted: frozenset[int]) -> World | None:
+    """A state from which no step of others than the halted and the bad ends what is held; None: there is none."""
+    away = halted | {protocol.rules.bad_area}
+    free = [world for world in back if not protocol.open_sums(world, halted)]
     saved = dict.fromkeys(free)
     while free:
-        for earlier in before.get(free.pop(), ()):
-            if earlier not in saved:
+        for actor, earlier in back[free.pop()]:
+            if actor not in away and earlier not in saved:
                 saved[earlier] = None
                 free.append(earlier)
-    return next((world for world in states if world not in saved), None)
+    return next((world for world in back if world not in saved), None)
 
 
 def _path(parents: dict[World, tuple[World, str]], last: World) -> tuple[str, ...]:
