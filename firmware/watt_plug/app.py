@@ -5,8 +5,7 @@ end at multiples of `record_s`; a checkpoint closes every slot at a multiple of 
 that instant: a frame that arrives at t belongs to the interval that ends at t. Boot, a counter discontinuity, a
 clock step and a change of the chip's coefficients close the record at once with a checkpoint of their own.
 
-Order at a checkpoint: sign, store the batch, save the journal, send. A crash in between repeats the checkpoint with
-the same counter and never sends two of them, because nothing leaves before the journal knows.
+What is signed and stored, and in which order, is in books.py; what is signed leaves only after that.
 
 Two clocks: `now_s` (Unix seconds, what records are about) and `timer_s` (any monotonic seconds, what MQTT timers
 need). They differ only where the first one runs faster, in a demonstration.
@@ -16,18 +15,17 @@ Without a `Switch` it obeys no command and subscribes to its own acknowledgement
 
 import hashlib
 
-from watt_wire import batch, checkpoint, merkle, record, statement
+from watt_wire import checkpoint, record, statement
 
-from watt_plug import courier
+from watt_plug import courier, interlock, panel
 from watt_plug.appliance import NO_CHANGE, WENT_ON, Appliance, OverPower
-from watt_plug.calibration import calibration_hash
+from watt_plug.books import Books
 from watt_plug.config import Config
 from watt_plug.courier import Courier
 from watt_plug.interval import Interval
-from watt_plug.journal import CALIBRATION_SIZE, OPEN_RECORDS_MAX, Journal
+from watt_plug.journal import CALIBRATION_SIZE, OPEN_RECORDS_MAX
 from watt_plug.meters.sample import Sample
-from watt_plug.outbox import EVENT_PREFIX, EVENTS_MAX, Outbox, event_identity
-from watt_plug.register import OVERLOAD_PPM, STEP_COUNTED, STEP_DISCONTINUITY, Register
+from watt_plug.register import OVERLOAD_PPM, STEP_COUNTED, STEP_DISCONTINUITY
 from watt_plug.signer import Signer
 from watt_plug.storage import Storage
 
@@ -37,6 +35,8 @@ SAMPLES_MAX = 512
 "Frames between two ticks: 20 a second for 25 s. More means a loop that hangs; the oldest go, the counter heals."
 EVENTS_PER_SLOT = 8
 "Event checkpoints per slot: noise on the counter must not become a stream of signatures; the flags still tell."
+COMMAND_EVENTS_PER_SLOT = 8
+"Events beyond those that tell what became of commands: two offices signed each of these, no noise makes them."
 COEFFICIENTS_AGREE = 3
 "Frames in a row that must carry new coefficients: a damaged frame that passes the checksum is not a calibration."
 ASKED_MAX = 4
@@ -51,17 +51,12 @@ class Plug:
     def __init__(self, config: Config, signer: Signer, storage: Storage) -> None:
         """Load the journal; raise journal.CorruptionError if it cannot be trusted."""
         self._config = config
-        self._signer = signer
-        self.plug_id = hashlib.sha256(signer.public).digest()[:8]
-        self._journal = Journal(storage)
-        self._state = self._journal.load()
+        self._books = Books(config, signer, storage)
+        self._state = self._books.state
+        self._register = self._books.register
+        self.plug_id = self._books.plug_id
         self.resume_s = self._state.time_s
         "Time of the last journal; 0 for a plug that never ran. An emulated chip goes on from here."
-        self._register = Register(config.rated_w, self._state.import_mwh, self._state.remainder_uj, config.span)
-        self._outbox = Outbox(storage)
-        self._outbox.restore(self._state.counter)
-        self._event_box = Outbox(storage, EVENT_PREFIX, event_identity, EVENTS_MAX)
-        self._event_box.restore(self._state.events)
         self._parser = config.parser
         self._switch = config.switch
         self._appliance = Appliance(self._state.on_since_s > 0)
@@ -78,12 +73,10 @@ class Plug:
         self._timer_s = 0
         self._start_s = 0
         self._events = 0
-        self._unsaved = 0
         self._candidate = (0, 0, 0)
         self._candidate_count = 0
-        self._courier = Courier(
-            config.gateway, self.plug_id, config.keep_alive_s, self._outbox, self._event_box, config.switch is not None
-        )
+        boxes = self._books.batches, self._books.events
+        self._courier = Courier(config.gateway, self.plug_id, config.keep_alive_s, *boxes, config.switch is not None)
         self._log: list[str] = []
         if self._switch is not None and not self._switch.load(storage, self.plug_id):
             self._say("interlock file is damaged: no command will be taken")
@@ -102,7 +95,7 @@ class Plug:
     @property
     def unacknowledged(self) -> list[int]:
         """Counters of the batches that the gateway has not acknowledged, ascending."""
-        return self._outbox.counters()
+        return self._books.batches.counters()
 
     @property
     def must_close(self) -> bool:
@@ -119,6 +112,16 @@ class Plug:
         return self._switch is None or self._switch.lock.relay
 
     @property
+    def lamp(self) -> int:
+        """What the lamp shows (panel.py)."""
+        if self._switch is not None:
+            if self._switch.lock.state == interlock.TRIPPED:
+                return panel.TRIPPED
+            if self._switch.lock.busy:
+                return panel.HELD
+        return panel.CONTACT if self._courier.in_contact else panel.ALONE
+
+    @property
     def must_wait(self) -> bool:
         """A command is at work: a restart for an update has to wait (V6.3)."""
         return self._switch is not None and self._switch.lock.busy
@@ -126,7 +129,7 @@ class Plug:
     @property
     def dropped(self) -> int:
         """Batches given up since the start because the store was full."""
-        return self._outbox.dropped
+        return self._books.batches.dropped
 
     def status(self) -> "dict[str, object]":
         """Return what the status topic shows (DEVICE.md 7); the owner adds what it knows."""
@@ -136,12 +139,13 @@ class Plug:
             "power_mw": self._power_mw,
             "relay": self.relay,
             "quality": self._quality,
-            "unacknowledged": len(self._outbox.counters()),
-            "dropped": self._outbox.dropped,
+            "unacknowledged": len(self._books.batches.counters()),
+            "dropped": self._books.batches.dropped,
             "rejected": self._parser.rejected,
         }
         if self._switch is not None:
             shown["state"] = self._switch.lock.name
+            shown["command"] = self._switch.lock.saved.counter
             shown["refused"] = self._switch.orders.refused
         return shown
 
@@ -161,12 +165,16 @@ class Plug:
         reset: int = 0,
         boots: int = 1,
         quality: str = "",
+        roll_back: "tuple[int, int, int]" = (0, 0, 0),
+        boot_floor: int = 0,
     ) -> None:
         """Begin a life: count the boot and sign it.
 
-        chip_running   False after a loss of supply: the chip began at zero, its counter says nothing about before
+        chip_running   False unless the processor alone was reset: the chip may have begun at zero
         reset, boots   cause of the reset and starts since the last healthy one, signed as an event (WIRE.md 10.1)
         quality        of `now_s`; as configured without it
+        roll_back      roll-backs in the life of the plug, release that failed, release that runs; signed when new
+        boot_floor     starts that a secure element has counted: flash that was copied back does not take them back
         """
         assert not self._started
         self._started = True
@@ -175,14 +183,19 @@ class Plug:
         self._start_s = now_s
         self._quality = quality or self._quality
         state = self._state
-        state.boot_id += 1
-        if state.position >= 0 and chip_running:
-            self._register.resume(state.position, state.position_s)
+        state.boot_id = max(state.boot_id + 1, boot_floor)
+        if state.position >= 0:
+            timed = self._quality != "U"
+            if chip_running and timed:
+                self._register.resume(state.position, state.position_s)
+            else:
+                self._register.recover(state.position, state.position_s, boots, chip_running, now_s, timed)
         if self._switch is not None:
             self._switch.lock.start(now_s, self._timer_s, self._quality == "S", not chip_running)
         self._checkpoint(now_s, checkpoint.BOOT)
         if reset:
             self._event(statement.RESET, reset, boots)
+        self._sign_roll_back(*roll_back)
         calibration = self._config.calibration
         check = bytes(CALIBRATION_SIZE)
         if calibration is not None:
@@ -249,9 +262,11 @@ class Plug:
             if reason:
                 switch.orders.refuse(reason)
                 self._say("command refused: " + reason)
+                self._event(statement.COMMAND_REFUSED, order.counter, statement.COMMAND_REASONS.index(reason))
             else:
                 switch.save()
                 self._close(self._now_s, checkpoint.COMMAND)
+                self._event(statement.COMMAND_ACCEPTED, order.counter, order.action)
         return switch.orders.busy
 
     def button(self) -> None:
@@ -259,7 +274,16 @@ class Plug:
         if self._switch is not None:
             self._switch.lock.button(self._now_s, self._timer_s)
             self._move()
-            self._event(statement.BUTTON, 1, 1 if self.relay else 0)
+            self._event(statement.BUTTON, panel.SHORT, 1 if self.relay else 0)
+
+    def factory_reset(self) -> None:
+        """The household held the button down: sign it, end the books, forget what is the household's (V1.2)."""
+        self._event(statement.BUTTON, panel.LONG, 1 if self.relay else 0)
+        self.stop(self._now_s)
+        if self._switch is not None:
+            self._switch.lock.forget_household()
+            self._switch.save()
+        self._books.forget_household(self._now_s)
 
     def set_essential(self, essential: bool) -> bool:
         """The household says that this plug must never be switched off, or no longer; False without a clock."""
@@ -303,29 +327,21 @@ class Plug:
             state.on_since_s = 0
             self._event(statement.APPLIANCE_OFF, max(0, energy_mwh), length_s)
 
+    def _sign_roll_back(self, count: int, failed: int, runs: int) -> None:
+        """An update was tried and taken back since the last life: say so once, whenever the plug hears of it."""
+        if count > self._state.roll_backs:
+            self._state.roll_backs = count
+            self._event(statement.ROLL_BACK, failed, runs)
+
     def _event(self, kind: int, first: int, last: int) -> None:
-        """Sign and store an event, in the order of a checkpoint: store, journal, send."""
-        if self._signed_events >= EVENTS_PER_SLOT:
+        """Sign, store and send an event, a bounded number in each slot."""
+        limit = EVENTS_PER_SLOT
+        if kind in (statement.COMMAND_ACCEPTED, statement.COMMAND_REFUSED):
+            limit += COMMAND_EVENTS_PER_SLOT
+        if self._signed_events >= limit:
             return
         self._signed_events += 1
-        state = self._state
-        numbers = {
-            "boot_id": state.boot_id,
-            "number": state.events + 1,
-            "kind": kind,
-            "time_s": self._now_s,
-            "time_quality": ord(self._quality),
-            "checkpoint": state.counter,
-            "import_mwh": self._register.import_mwh,
-            "first": first,
-            "last": last,
-        }
-        body = statement.EVENT.encode(statement.Statement(numbers, {"plug_id": self.plug_id}))
-        frame = statement.EVENT.seal(body, self._signer.sign(statement.EVENT.message(body)))
-        self._event_box.store(state.events + 1, frame)
-        state.events += 1
-        self._save(self._now_s)
-        self._event_box.add(state.events, hashlib.sha256(body).digest())
+        self._books.event(kind, self._now_s, self._quality, first, last)
         self._courier.pump(self._timer_s)
 
     # Measuring.
@@ -383,11 +399,16 @@ class Plug:
         else:
             self._interval = Interval()
         # What was measured so far keeps the quality under which it was measured.
+        was_unknown = self._quality == "U" and quality != "U"
         self._quality = quality
         self._register.shift(now_s - self._now_s)
         self._now_s = now_s
         self._start_s = now_s
         self._checkpoint(now_s, checkpoint.CLOCK_STEP)
+        if was_unknown and self._register.settle() == STEP_DISCONTINUITY:
+            self._say("discontinuity over the restart")
+            self._interval.flags |= record.FLAG_DISCONTINUITY
+            self._checkpoint(now_s, checkpoint.DISCONTINUITY)
 
     def _close(self, end_s: int, reason: int) -> None:
         """End the open record at `end_s`; sign a checkpoint if there is a reason or the slot ends."""
@@ -402,8 +423,8 @@ class Plug:
         if reason:
             self._checkpoint(end_s, reason)
             self._sign_refusals()
-        elif self._unsaved >= self._config.save_records:
-            self._save(end_s)
+        elif self._books.unsaved >= self._config.save_records:
+            self._books.save(end_s)
 
     def _sign_refusals(self) -> None:
         """Commands were refused since the last checkpoint: say how many, once a slot."""
@@ -416,93 +437,14 @@ class Plug:
             self._event(statement.REFUSALS, self._state.refusals, new)
 
     def _append(self, end_s: int) -> None:
-        config = self._config
-        interval = self._interval
-        duration_s = end_s - self._start_s
-        flags = interval.flags
-        if not interval.samples:
-            flags |= record.FLAG_NO_SAMPLES
-        if interval.samples < duration_s // config.sample_s:
-            flags |= record.FLAG_PARTIAL
-        voltage_mv = interval.voltage_mv
-        current_ma = interval.current_ma
-        power_mw = interval.power_mw
-        self._state.open_records.append(
-            record.encode(
-                record.Record(
-                    self.plug_id,
-                    self._state.next_sequence,
-                    self._start_s,
-                    duration_s,
-                    ord(self._quality),
-                    self._register.import_mwh,
-                    0,
-                    voltage_mv.low,
-                    voltage_mv.mean(),
-                    voltage_mv.high,
-                    current_ma.low,
-                    current_ma.mean(),
-                    current_ma.high,
-                    power_mw.low,
-                    power_mw.mean(),
-                    power_mw.high,
-                    record.RELAY_ON if self._switch is None else self._switch.record_relay,
-                    flags,
-                )
-            )
-        )
-        self._state.next_sequence += 1
+        relay = record.RELAY_ON if self._switch is None else self._switch.record_relay
+        self._books.record(self._interval, self._start_s, end_s, self._quality, relay)
         self._interval = Interval()
         self._start_s = end_s
-        self._unsaved += 1
 
     def _checkpoint(self, time_s: int, reason: int) -> None:
-        state = self._state
-        frames = state.open_records
-        body = checkpoint.encode(
-            checkpoint.Checkpoint(
-                1,
-                self.plug_id,
-                state.boot_id,
-                state.counter + 1,
-                state.previous,
-                merkle.root([merkle.leaf_hash(frame) for frame in frames]),
-                state.next_sequence - len(frames),
-                len(frames),
-                time_s,
-                ord(self._quality),
-                self._register.import_mwh,
-                0,
-                self._config.firmware_hash,
-                calibration_hash(state.coefficients, self._config.calibration),
-                reason,
-            )
-        )
-        frame = checkpoint.seal(body, self._signer.sign(checkpoint.signing_message(body)))
-        counter = state.counter + 1
-        victim = self._outbox.victim
-        if victim:
-            # The store is full. What is given up is known to the journal before it is gone.
-            state.gap_first = state.gap_first or victim
-            state.gap_last = victim
-            self._save(time_s)
-        self._outbox.store(counter, batch.encode(frame, frames))
-        state.counter = counter
-        state.previous = checkpoint.frame_hash(frame)
-        state.open_records = []
-        self._save(time_s)
-        self._outbox.add(counter, state.previous)
+        self._books.checkpoint(time_s, self._quality, reason)
         self._courier.pump(self._timer_s)
-
-    def _save(self, time_s: int) -> None:
-        state = self._state
-        state.import_mwh = self._register.import_mwh
-        state.remainder_uj = self._register.remainder_uj
-        state.position = self._register.position
-        state.position_s = self._register.position_s
-        state.time_s = time_s
-        self._journal.save(state)
-        self._unsaved = 0
 
     # Network.
 

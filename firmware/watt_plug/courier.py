@@ -37,10 +37,16 @@ class Courier:
             self._kinds[topics.plug_update(gateway, plug_id)] = UPDATE
         self._session: "mqtt.Session | None" = None
         self._ack_id = 0
+        self._in_contact = False
 
     @property
     def must_close(self) -> bool:
         return self._session is not None and self._session.closed
+
+    @property
+    def in_contact(self) -> bool:
+        """The broker has accepted the plug, and acknowledgements can come."""
+        return self._in_contact and self._session is not None
 
     def opened(self, timer_s: int) -> None:
         """The transport to the broker is open."""
@@ -50,6 +56,7 @@ class Courier:
     def closed(self) -> None:
         """The transport is closed, whoever closed it."""
         self._session = None
+        self._in_contact = False
         self._batches.forget_connection()
         self._events.forget_connection()
 
@@ -96,6 +103,7 @@ class Courier:
             elif event.kind == mqtt.SUBSCRIBED and event.packet_id == self._ack_id:
                 self._batches.forget_connection()
                 self._events.forget_connection()
+                self._in_contact = True
                 found.append((READY, b""))
                 self.pump(timer_s)
             elif event.kind == mqtt.MESSAGE and event.topic in self._kinds:

@@ -8,11 +8,12 @@ import os
 import ssl
 import time
 
+import esp32
 import machine
 import network
 from watt_wire import p256, plug_topics, statement
 
-from watt_plug import provision, release
+from watt_plug import panel, provision, release
 from watt_plug.app import Plug
 from watt_plug.calibration import Calibration, calibration_hash
 from watt_plug.clock import Clock, plug_id_of
@@ -25,7 +26,6 @@ from watt_plug.storage import DirectoryStorage
 from watt_plug.switch import Switch
 
 WATCHDOG_MS = 60000
-FACTORY_MS = 10000
 POLL_MS = 1000
 UART_BUFFER = 256
 EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
@@ -33,6 +33,12 @@ EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 HEADER_SEC1 = b"\x30\x77\x02\x01\x01\x04\x20"
 MIDDLE_SEC1 = b"\xa0\x0a\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\xa1\x44\x03\x42\x00\x04"
 "RFC 5915: an EC private key in DER is these bytes around the two numbers."
+RESET_STATE = 0x3FF48034
+FLASH_CRYPT_CNT = 0x3FF5A000
+"RTC_CNTL_RESET_STATE_REG and EFUSE_BLK0_RDATA0 of the ESP32 (technical reference manual); others lay them elsewhere."
+BROWN_OUT_STATE = 15
+BROWN_OUT = 6
+"The number of a brown-out in the signed event (WIRE.md 10.1); stock firmware reports it as a power-on."
 KEY_CLASSES = {"plain": statement.KEY_PLAIN, "encrypted": statement.KEY_ENCRYPTED}
 
 
@@ -66,15 +72,28 @@ def private_key(name: str) -> bytes:
     return key
 
 
+def register_bits(address: int) -> int:
+    """Return a register of the ESP32, 0 on its later relatives: there it would be another one, or a fault."""
+    # This sensor is the classic ESP32's alone.
+    return machine.mem32[address] if hasattr(esp32, "raw_temperature") else 0
+
+
 def key_class(board: "dict[str, object]") -> int:
     """Return the class that the board claims; encrypted only if the fuse says so too."""
     claimed = KEY_CLASSES.get(str(board.get("key", "plain")), statement.KEY_PLAIN)
     if claimed == statement.KEY_ENCRYPTED:
-        # EFUSE_BLK0_RDATA0, FLASH_CRYPT_CNT: an odd number of bits switches encryption on (ESP32 reference, eFuse).
-        bits = machine.mem32[0x3FF5A000] >> 20 & 0x7F
+        # An odd number of bits switches encryption on.
+        bits = register_bits(FLASH_CRYPT_CNT) >> 20 & 0x7F
         if not sum([bits >> index & 1 for index in range(7)]) & 1:
             return statement.KEY_PLAIN
     return claimed
+
+
+def reset_cause() -> int:
+    """Return the cause of the last reset as the signed event names it."""
+    if register_bits(RESET_STATE) & 0x3F == BROWN_OUT_STATE:
+        return BROWN_OUT
+    return machine.reset_cause()
 
 
 class Identity(provision.Identity):
@@ -102,10 +121,15 @@ def calibration() -> "Calibration | None":
     return Calibration(json.loads(data)) if data else None
 
 
+def output(board: "dict[str, object]", name: str) -> "machine.Pin | None":
+    """Return an output pin of the board, None when it has none of this name."""
+    return machine.Pin(int(str(board[name + "_pin"])), machine.Pin.OUT) if name + "_pin" in board else None
+
+
 class Esp32(Board):
     """Pins and counters of one board (board.json)."""
 
-    def __init__(self, board: "dict[str, object]", slots: object, parser: object) -> None:
+    def __init__(self, board: "dict[str, object]", slots: object, parser: object, cause: int) -> None:
         self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
         self._slots = slots
         self._request = b""
@@ -114,13 +138,16 @@ class Esp32(Board):
         self._next_ms = 0
         self._last_ms = time.ticks_ms()
         self._timer_ms = 0
-        self._pressed_ms = -1
         self.boots = slots.boots  # type: ignore[attr-defined]
+        self._cause = cause
         self._on = int(str(board.get("relay_on", 1)))
-        self._relay = machine.Pin(int(str(board["relay_pin"])), machine.Pin.OUT) if "relay_pin" in board else None
-        self._button = None
+        self._relay = output(board, "relay")
+        self._lamp_on = int(str(board.get("led_on", 1)))
+        self._lamp = output(board, "led")
+        self._button = panel.Button()
+        self._button_pin = None
         if "button_pin" in board:
-            self._button = machine.Pin(int(str(board["button_pin"])), machine.Pin.IN, machine.Pin.PULL_UP)
+            self._button_pin = machine.Pin(int(str(board["button_pin"])), machine.Pin.IN, machine.Pin.PULL_UP)
         if "cf_pin" in board:
             from watt_plug.meters import pulses
 
@@ -167,23 +194,23 @@ class Esp32(Board):
                 plug.sample(sample)  # type: ignore[attr-defined]
 
     def _look_at_button(self, plug: object, timer_ms: int) -> None:
-        if self._button is None:
+        if self._button_pin is None:
             return
-        if self._button.value() == 0:
-            if self._pressed_ms < 0:
-                self._pressed_ms = timer_ms
-            elif timer_ms - self._pressed_ms >= FACTORY_MS:
-                # Keys, register and journal stay (V1.2).
-                os.remove("/config.json")
-                machine.reset()
-        elif self._pressed_ms >= 0:
-            if timer_ms - self._pressed_ms >= 50:
-                plug.button()  # type: ignore[attr-defined]
-            self._pressed_ms = -1
+        press = self._button.look(self._button_pin.value() == 0, timer_ms)
+        if press == panel.SHORT:
+            plug.button()  # type: ignore[attr-defined]
+        elif press == panel.LONG:
+            plug.factory_reset()  # type: ignore[attr-defined]
+            os.remove("/config.json")
+            machine.reset()
 
     def relay(self, on: bool) -> None:
         if self._relay is not None:
             self._relay.value(self._on if on else 1 - self._on)
+
+    def lamp(self, code: int, timer_ms: int) -> None:
+        if self._lamp is not None:
+            self._lamp.value(self._lamp_on if panel.lit(code, timer_ms) else 1 - self._lamp_on)
 
     def feed(self) -> None:
         self._watchdog.feed()
@@ -192,9 +219,11 @@ class Esp32(Board):
         self._slots.healthy()  # type: ignore[attr-defined]
 
     def status(self) -> "dict[str, object]":
-        active = self._slots.active  # type: ignore[attr-defined]
-        shown: dict[str, object] = {"release": self._slots.releases[active], "boots": self.boots}  # type: ignore[attr-defined]
-        shown["reset"] = machine.reset_cause()
+        slots = self._slots
+        shown: dict[str, object] = {"release": slots.releases[slots.active], "boots": self.boots}  # type: ignore[attr-defined]
+        shown["trial"] = slots.trial  # type: ignore[attr-defined]
+        shown["roll_backs"] = slots.roll_backs  # type: ignore[attr-defined]
+        shown["reset"] = self._cause
         shown["heap_free"] = gc.mem_free()
         return shown
 
@@ -259,9 +288,16 @@ def pair(board: "dict[str, object]", root: str, seconds: int) -> None:
     provisioner = provision.Provisioner(code, Identity(board, root), os.urandom)
     service = Service(provisioner, "wattpact")
     watchdog = machine.WDT(timeout=WATCHDOG_MS)
-    end_ms = time.ticks_add(time.ticks_ms(), seconds * 1000)
-    while service.poll() and (not seconds or time.ticks_diff(end_ms, time.ticks_ms()) > 0):
+    lamp = output(board, "led")
+    lamp_on = int(str(board.get("led_on", 1)))
+    start_ms = time.ticks_ms()
+    passed_ms = 0
+    while service.poll() and (not seconds or passed_ms < seconds * 1000):
         watchdog.feed()
+        passed_ms = time.ticks_diff(time.ticks_ms(), start_ms)
+        if lamp is not None:
+            lit = panel.lit(panel.SAFE if seconds else panel.UNPAIRED, passed_ms)
+            lamp.value(lamp_on if lit else 1 - lamp_on)
         time.sleep_ms(20)
     if provisioner.settings is not None:
         write("config.json", json.dumps(provisioner.settings).encode())
@@ -273,8 +309,9 @@ def pair(board: "dict[str, object]", root: str, seconds: int) -> None:
 def run_safe(seconds: int) -> None:
     """Safe mode: the relay on, pairing open, nothing measured."""
     board = json.loads(read("board.json"))
-    if "relay_pin" in board:
-        machine.Pin(int(board["relay_pin"]), machine.Pin.OUT).value(int(board.get("relay_on", 1)))
+    relay = output(board, "relay")
+    if relay is not None:
+        relay.value(int(board.get("relay_on", 1)))
     pair(board, release.root_of(release.__file__), seconds)
 
 
@@ -308,30 +345,37 @@ def run(slots: object) -> None:
     )
     plug = Plug(config, signer, DirectoryStorage("/state"))
     set_year(plug.resume_s)
-    esp32 = Esp32(board, slots, parser)
+    cause = reset_cause()
+    here = Esp32(board, slots, parser, cause)
     clock = Clock(plug_id, bytes(binascii.unhexlify(settings["gateway_key"])), os.urandom)
-    cold = machine.reset_cause() == machine.PWRON_RESET or "cf_pin" in board
-    plug.start(0, not cold, 0, machine.reset_cause(), esp32.boots, "U")
+    # Pulses are counted by the processor itself. A supply that was bad for it may have been bad for the chip as well.
+    kept = cause in (machine.WDT_RESET, machine.SOFT_RESET) and "cf_pin" not in board
+    running = slots.releases[slots.active]  # type: ignore[attr-defined]
+    roll_back = (slots.roll_backs, slots.rolled_back, running)  # type: ignore[attr-defined]
+    plug.start(0, kept, 0, cause, here.boots, "U", roll_back)
     gateway = settings["gateway"]
     topics = {
         "ask": plug_topics.plug_ask(gateway, plug_id),
         "status": plug_topics.plug_status(gateway, plug_id),
     }
-    from watt_plug.update import Updater
 
-    keys = read("release.bin")
-    updater = Updater(slots, [keys[at : at + 64] for at in range(0, len(keys), 64)])
+    def make_updater() -> object:
+        from watt_plug.update import Updater
+
+        keys = read("release.bin")
+        return Updater(slots, [keys[at : at + 64] for at in range(0, len(keys), 64)])
+
     opener = opener_of(settings, private_key("tls.bin"))
-    shell = Shell(plug, clock, esp32, opener, below, updater, topics)
-    asyncio.run(supervised(shell, plug, clock, updater, esp32))
+    shell = Shell(plug, clock, here, opener, below, make_updater, topics)
+    asyncio.run(supervised(shell, plug, clock, here))
 
 
-async def supervised(shell: Shell, plug: Plug, clock: Clock, updater: object, board: Board) -> None:
+async def supervised(shell: Shell, plug: Plug, clock: Clock, board: Board) -> None:
     """Run the shell; once a new bundle is in its slot and no command holds the relay, end the books and restart."""
     running = asyncio.create_task(shell.run())
     while not running.done():
         await asyncio.sleep(1)
-        if updater.ready and not plug.must_wait:  # type: ignore[attr-defined]
+        if shell.staged and not plug.must_wait:
             plug.stop(clock.now_s(board.timer_ms() // 1000))
             machine.reset()
     await running

@@ -255,6 +255,12 @@ class Interlock:
         self.dirty = True
         return True
 
+    def forget_household(self) -> None:
+        """A factory reset: the hour that the button won is over; counter, essential and hours off stay (V1.2)."""
+        self._override_s = -1
+        self.saved.override_until_s = 0
+        self.dirty = True
+
     def _objection(self, order: commands.Command, now_s: int, timer_s: int, clock_good: bool) -> str:
         """Return the reason why the household's own rules refuse an order to hold, or ""."""
         if not clock_good:

@@ -3,10 +3,10 @@
     magic 4 | sequence u32 | boot id u32 | counter u32 | previous hash 32 | next record sequence u32
     | register mWh u64 | remainder uJ u32 | pulse position u32 (0xFFFFFFFF: none) | position time u64 | time u64
     | coefficients 3 x u32 | events u32 | first and last counter of a gap 2 x u32 | calibration check 8
-    | appliance on since u64, register then u64 | refusals u32 | open records u16 | their frames
-    | first 16 bytes of SHA-256 of all before
+    | appliance on since u64, register then u64 | refusals u32 | roll-backs u16 | pending energy uJ u64, from u64
+    | open records u16 | their frames | first 16 bytes of SHA-256 of all before
 
-"WPJ1" of the first release ends after the coefficients with the open records; it is read, and written as "WPJ2".
+"WPJ2" lacks roll-backs and pending energy, "WPJ1" all from the events on; both are read, and written as "WPJ3".
 
 The younger valid slot counts. A torn write spoils only the slot being written, so at most the last save is lost;
 everything the plug has sent out was saved before it was sent.
@@ -20,12 +20,13 @@ from watt_wire import checkpoint, record
 
 from watt_plug.storage import Storage
 
-MAGIC = b"WPJ2"
-MAGIC_FIRST = b"WPJ1"
+MAGIC = b"WPJ3"
 NAMES = ("journal0", "journal1")
 CHECK_SIZE = 16
 HEAD_SIZE_FIRST = 4 + 4 + 4 + 4 + 32 + 4 + 8 + 4 + 4 + 8 + 8 + 12 + 2
-HEAD_SIZE = HEAD_SIZE_FIRST + 4 + 8 + 8 + 16 + 4
+HEAD_SIZE_SECOND = HEAD_SIZE_FIRST + 4 + 8 + 8 + 16 + 4
+HEAD_SIZE = HEAD_SIZE_SECOND + 2 + 8 + 8
+HEAD_SIZES = {b"WPJ1": HEAD_SIZE_FIRST, b"WPJ2": HEAD_SIZE_SECOND, MAGIC: HEAD_SIZE}
 CALIBRATION_SIZE = 8
 NO_POSITION = 0xFFFFFFFF
 OPEN_RECORDS_MAX = 192
@@ -57,6 +58,9 @@ class State:
         self.on_since_s = 0
         self.on_mwh = 0
         self.refusals = 0
+        self.roll_backs = 0
+        self.pending_uj = 0
+        self.pending_from_s = 0
         self.open_records: list[bytes] = []
 
 
@@ -83,7 +87,15 @@ def encode(state: State, sequence: int) -> bytes:
     ):
         parts.append(_unsigned(value, size))
     parts.append(state.calibration)
-    for value, size in ((state.on_since_s, 8), (state.on_mwh, 8), (state.refusals, 4), (len(state.open_records), 2)):
+    for value, size in (
+        (state.on_since_s, 8),
+        (state.on_mwh, 8),
+        (state.refusals, 4),
+        (state.roll_backs, 2),
+        (state.pending_uj, 8),
+        (state.pending_from_s, 8),
+        (len(state.open_records), 2),
+    ):
         parts.append(_unsigned(value, size))
     body = b"".join(parts + state.open_records)
     return body + hashlib.sha256(body).digest()[:CHECK_SIZE]
@@ -91,9 +103,7 @@ def encode(state: State, sequence: int) -> bytes:
 
 def decode(slot: bytes) -> "tuple[int, State] | None":
     """Return (sequence, state), or None if the slot is torn or not a slot."""
-    if len(slot) < HEAD_SIZE_FIRST + CHECK_SIZE or slot[:4] not in (MAGIC, MAGIC_FIRST):
-        return None
-    head_size = HEAD_SIZE if slot[:4] == MAGIC else HEAD_SIZE_FIRST
+    head_size = HEAD_SIZES.get(slot[:4], len(slot))
     if len(slot) < head_size + CHECK_SIZE:
         return None
     body = slot[:-CHECK_SIZE]
@@ -111,7 +121,7 @@ def decode(slot: bytes) -> "tuple[int, State] | None":
     state.position_s = _number(body, 68, 8)
     state.time_s = _number(body, 76, 8)
     state.coefficients = (_number(body, 84, 4), _number(body, 88, 4), _number(body, 92, 4))
-    if head_size == HEAD_SIZE:
+    if head_size >= HEAD_SIZE_SECOND:
         state.events = _number(body, 96, 4)
         state.gap_first = _number(body, 100, 4)
         state.gap_last = _number(body, 104, 4)
@@ -119,6 +129,10 @@ def decode(slot: bytes) -> "tuple[int, State] | None":
         state.on_since_s = _number(body, 116, 8)
         state.on_mwh = _number(body, 124, 8)
         state.refusals = _number(body, 132, 4)
+    if head_size == HEAD_SIZE:
+        state.roll_backs = _number(body, 136, 2)
+        state.pending_uj = _number(body, 138, 8)
+        state.pending_from_s = _number(body, 146, 8)
     count = _number(body, head_size - 2, 2)
     if count > OPEN_RECORDS_MAX or len(body) != head_size + count * record.SIZE:
         return None

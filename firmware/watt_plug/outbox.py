@@ -100,6 +100,12 @@ class Outbox:
     def add(self, counter: int, frame_hash: bytes) -> None:
         self._entries.append(Entry(counter, frame_hash))
 
+    def clear(self) -> None:
+        """Give up every entry."""
+        for entry in self._entries:
+            self._storage.remove(self._name(entry.counter))
+        self._entries = []
+
     def acknowledge(self, payload: bytes) -> bool:
         """Take the gateway's acknowledgement (counter u32, frame hash); return whether it named an entry."""
         if len(payload) != ACK_SIZE:

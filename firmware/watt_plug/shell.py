@@ -33,6 +33,9 @@ class Board:
     def relay(self, on: bool) -> None:
         """Move the relay's pin if it is not there yet."""
 
+    def lamp(self, code: int, timer_ms: int) -> None:
+        """Show a code (panel.py) on the lamp."""
+
     def feed(self) -> None:
         """Feed the watchdog."""
 
@@ -45,17 +48,28 @@ class Board:
 
 
 class Shell:
-    """One plug with its clock, its connection and its board. `updater` may be None."""
+    """One plug with its clock, its connection and its board.
+
+    make_updater   gives an update.Updater when the first piece of a bundle comes; None where there are no updates
+    """
 
     def __init__(
-        self, plug: object, clock: object, board: Board, opener: object, below: object, updater: object, topics: object
+        self,
+        plug: object,
+        clock: object,
+        board: Board,
+        opener: object,
+        below: object,
+        make_updater: object,
+        topics: object,
     ) -> None:
         self._plug = plug
         self._clock = clock
         self._board = board
         self._opener = opener
         self._backoff = Backoff(below)
-        self._updater = updater
+        self._make_updater = make_updater
+        self._updater: object = None
         self._topics = topics
         self._status_s = 0
         self.connections = 0
@@ -79,12 +93,14 @@ class Shell:
                 if self._updater is not None:
                     busy = self._updater.work() or busy  # type: ignore[attr-defined]
                 self._board.relay(self._plug.relay)  # type: ignore[attr-defined]
+                self._board.lamp(self._plug.lamp, began_ms)  # type: ignore[attr-defined]
                 now_ms = self._board.timer_ms()
                 if now_ms - began_ms < STALL_S * 1000:
                     self._board.feed()
                 if not healthy and now_ms - start_ms >= HEALTHY_S * 1000:
                     healthy = True
                     self._board.healthy()
+                    self._status_s = 0  # a trial may be over: say so
                 # A slice of work is 30 ms: others get their turn either way.
                 await asyncio.sleep(0.001 if busy else TICK_MS / 1000)
         finally:
@@ -96,14 +112,16 @@ class Shell:
         for kind, payload in plug.take_asked():  # type: ignore[attr-defined]
             if kind == TIME:
                 clock.answer(payload, timer_s)  # type: ignore[attr-defined]
-            elif kind == UPDATE and self._updater is not None:
+            elif kind == UPDATE and self._make_updater is not None:
+                # Code for something that happens twice a year does not live in a small heap.
+                self._updater = self._updater or self._make_updater()  # type: ignore[operator]
                 self._updater.take(payload)  # type: ignore[attr-defined]
         question = clock.question(timer_s)  # type: ignore[attr-defined]
         if question:
             plug.publish(topics["ask"], question)  # type: ignore[attr-defined, index]
         for line in plug.take_log():  # type: ignore[attr-defined]
             print(line)
-        shown = (plug.relay, self._updater.error if self._updater is not None else "")  # type: ignore[attr-defined]
+        shown = (plug.relay, clock.quality(timer_s), self._update())  # type: ignore[attr-defined]
         if timer_s >= self._status_s or shown != self._shown:
             if plug.publish(topics["status"], self._status()):  # type: ignore[attr-defined, index]
                 self._status_s = timer_s + STATUS_S
@@ -111,14 +129,23 @@ class Shell:
 
     _shown: object = None
 
+    @property
+    def staged(self) -> bool:
+        """A new bundle is recorded: end the books and restart as soon as no command holds the relay (V6.3)."""
+        return self._update()[2] == "staged"
+
+    def _update(self) -> "tuple[int, str, str]":
+        updater = self._updater
+        if updater is None:
+            return 0, "", "none"
+        return updater.received, updater.error, updater.state  # type: ignore[attr-defined]
+
     def _status(self) -> bytes:
         import json
 
         shown = self._plug.status()  # type: ignore[attr-defined]
         shown.update(self._board.status())
-        if self._updater is not None:
-            shown["update"] = self._updater.received  # type: ignore[attr-defined]
-            shown["update_error"] = self._updater.error  # type: ignore[attr-defined]
+        shown["update"], shown["update_error"], shown["update_state"] = self._update()
         return json.dumps(shown).encode()
 
     async def _link(self) -> None:

@@ -40,6 +40,15 @@ class Updater:
         self.error = ""
         self.ready = False
 
+    @property
+    def state(self) -> str:
+        """What the status shows: "none", "verifying", "receiving" or "staged" (DEVICE.md 7)."""
+        if self.ready:
+            return "staged"
+        if self._work:
+            return "verifying"
+        return "receiving" if self._manifest is not None else "none"
+
     def take(self, piece: bytes) -> None:
         """Take a piece from network or cable. Never raises on hostile input; a disk that is full is an error."""
         try:
@@ -68,11 +77,16 @@ class Updater:
         return bool(self._work)
 
     def _begin(self, frame: bytes) -> None:
-        self.error = ""
-        self.ready = False
-        self._manifest = None
-        manifest = bundle.decode(frame)
         slots = self._slots
+        if self.ready:
+            raise DecodeError("update-staged")
+        if slots.trial:  # type: ignore[attr-defined]
+            # The slot that does not run is what a failing trial goes back to.
+            raise DecodeError("update-trial")
+        if self._manifest is not None and frame == self._frame:
+            self.error = ""
+            return  # the sender did not hear that this bundle is being taken
+        manifest = bundle.decode(frame)
         if manifest.release <= slots.releases[slots.active]:  # type: ignore[attr-defined]
             raise DecodeError("update-old")
         pair = bundle.signers(manifest, self._keys)
@@ -81,7 +95,9 @@ class Updater:
             raise DecodeError("update-signature")
         message = bundle.signing_message(body)
         self._work = [p256.Verification(pair[0], message, first), p256.Verification(pair[1], message, second)]
+        self._manifest = None
         self._frame = frame
+        self.error = ""
 
     def _open(self) -> None:
         """The manifest is good: go on where the files of the same one end, or begin with an empty slot."""

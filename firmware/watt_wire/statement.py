@@ -32,6 +32,13 @@ REFUSALS = 5
 RESET = 6
 BUTTON = 7
 ROLL_BACK = 8
+COMMAND_ACCEPTED = 9
+COMMAND_REFUSED = 10
+COMMAND_REASONS = (
+    "", "command-replayed", "command-clock", "refused-essential", "refused-override", "refused-night", "refused-week",
+    "refused-state",
+)  # fmt: skip
+"""By the number in `last` of COMMAND_REFUSED: why a plug does not obey a command whose signatures are good."""
 
 KEY_SECURE = 1
 KEY_ENCRYPTED = 2
@@ -146,7 +153,7 @@ EVENT = Layout(
         ("plug_id", ID_SIZE, 0, _BYTES),
         ("boot_id", 4, 0, U32_MAX),
         ("number", 4, 1, U32_MAX),
-        ("kind", 1, APPLIANCE_ON, ROLL_BACK),
+        ("kind", 1, APPLIANCE_ON, COMMAND_REFUSED),
         ("time_s", 4, 0, U32_MAX),
         _QUALITY,
         ("checkpoint", 4, 0, U32_MAX),

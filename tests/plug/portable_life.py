@@ -73,7 +73,7 @@ def test_a_full_store_gives_up_the_oldest_and_says_so_in_a_signed_gap() -> None:
     try:
         storage = MemoryStorage()
         plug = make(storage)
-        plug._outbox._pending_max = 3
+        plug._books.batches._pending_max = 3
         plug.start(START_S)
         now_s = START_S
         for number in range(5):

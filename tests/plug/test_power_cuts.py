@@ -147,3 +147,49 @@ def test_books_cut_in_any_phase_lose_nothing_acknowledged_and_sign_nothing_twice
             break
         cut += 9
     assert cuts >= 20, cuts
+
+
+PULSE_UJ = 0x51A658
+PULSES_A_SECOND = 4
+WORLD_S = 1_772_442_000
+RECORD_S = 60
+COUNTER = 60_000
+"High enough that no chip could have made it since a start: one that began anew is told apart."
+
+
+@pytest.mark.parametrize("cause", [1, 6])
+@needs_micropython
+@pytest.mark.device
+@pytest.mark.timeout(600)
+def test_the_register_survives_cuts_at_every_write_within_the_stated_error(tmp_path: Path, cause: int) -> None:
+    """V3.4: a loss of supply costs at most a record's energy, a brown-out nothing, and neither is a discontinuity."""
+    clean, image = tmp_path / "clean", tmp_path / "image"
+    formatted(clean, {})
+    first = run("energy_child", clean, 1 << 30, WORLD_S, WORLD_S, COUNTER, 0)
+    assert first.returncode == 0, first.stdout + first.stderr
+    began_s = WORLD_S + 10
+    cuts = cut = 0
+    worst_uj = 0
+    while True:
+        image.write_bytes(clean.read_bytes())
+        world_s = WORLD_S + 190
+        second = run("energy_child", image, cut, world_s, WORLD_S, COUNTER, 0)
+        if second.returncode == 0:
+            break
+        cuts += 1
+        died_s = max([world_s, *(int(line.split()[1]) for line in second.stdout.splitlines() if "world" in line)])
+        # The processor comes back after ten seconds; the chip began anew there, or never stopped.
+        back_s = died_s + 10
+        supply = (back_s, 0) if cause == 1 else (WORLD_S, COUNTER)
+        third = run("energy_child", image, 1 << 30, back_s, *supply, cause)
+        assert third.returncode == 0, (cut, third.stdout + third.stderr)
+        register_uj, discontinuities = (int(word) for word in third.stdout.splitlines()[-1].split()[1:])
+        flowed_uj = (back_s + 190 - began_s) * PULSES_A_SECOND * PULSE_UJ
+        missing_uj = flowed_uj - register_uj
+        # What flowed while there was no supply, and until the chip was first read, is nobody's to count.
+        worst_uj = max(worst_uj, missing_uj - (10 + 20) * PULSES_A_SECOND * PULSE_UJ if cause == 1 else missing_uj)
+        assert discontinuities == 0, (cut, third.stdout)
+        assert missing_uj >= 0, (cut, "energy that never flowed", missing_uj)
+        cut += 1
+    assert cuts > 30, "every write of the second life"
+    assert worst_uj <= (RECORD_S * PULSES_A_SECOND * PULSE_UJ if cause == 1 else 0), worst_uj

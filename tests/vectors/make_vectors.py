@@ -291,6 +291,10 @@ def statement_blocks() -> list[Block]:
         event: list[Field] = [("plug_id", 8, plug_id), ("boot_id", 4, value), ("number", 4, number), ("kind", 1, kind)]
         event += [("time_s", 4, value), ("time_quality", 1, 0x53), ("checkpoint", 4, value), ("import_mwh", 8, large)]
         add("event", PLUG_PRIVATE, [*event, ("first", 8, large), ("last", 8, large)])
+    for kind, first, last in ((9, 1_772_442_000, 1), (10, U32_MAX, 7)):
+        told: list[Field] = [("plug_id", 8, plug_id), ("boot_id", 4, 2), ("number", 4, 5), ("kind", 1, kind)]
+        told += [("time_s", 4, 1_772_442_100), ("time_quality", 1, 0x53), ("checkpoint", 4, 9), ("import_mwh", 8, 77)]
+        add("event", PLUG_PRIVATE, [*told, ("first", 8, first), ("last", 8, last)])
     for key_class, rated_w in ((3, 1), (1, 100_000)):
         enrolment: list[Field] = [("network", 32, sha256(b"genesis")), ("public", 64, public_of(PLUG_PRIVATE))]
         enrolment += [("key_class", 1, key_class), ("rated_w", 4, rated_w), ("firmware_hash", 32, sha256(b"firmware"))]

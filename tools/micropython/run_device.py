@@ -33,7 +33,7 @@ HEAP_DEFAULT = {"unix": "208k", "wasm": "128k"}
 LIVE_MODULES = (
     "asyncio", "watt_wire.p256", "watt_wire.batch", "watt_wire.statement", "watt_wire.command", "watt_plug.mqtt",
     "watt_plug.outbox", "watt_plug.interlock", "watt_plug.app", "watt_plug.clock", "watt_plug.shell",
-    "watt_plug.signer", "watt_plug.update", "watt_plug.meters.bl0942",
+    "watt_plug.signer", "watt_plug.meters.bl0942",
 )  # fmt: skip
 BUDGET = 128 * 1024
 """Heap of an ESP32 without PSRAM that stock MicroPython leaves to an application, at the least; TLS lies outside it."""

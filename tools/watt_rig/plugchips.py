@@ -32,7 +32,8 @@ class PlugChip:
         self.lives: list[list[int]] = []
         "For each supply: when it came, and when the plug first looked."
         self.resets: list[list[int]] = []
-        "The same for each reset of the processor alone, while the chip went on counting."
+        """The same for each reset of the processor alone, while the chip went on counting, and the energy that its
+        counter showed at that look, uJ."""
         self._powered_s = load.profile.start_s
         self._said_s = -1
         self._input = b""
@@ -46,7 +47,7 @@ class PlugChip:
 
     def reset(self, time_s: int) -> None:
         """The plug's processor starts anew; the chip has its supply all the time."""
-        self.resets.append([time_s, -1])
+        self.resets.append([time_s, -1, 0])
 
     def say(self, uart: int, time_s: int) -> bytes:
         """Bytes on the line by `time_s`, noise included."""
@@ -54,6 +55,8 @@ class PlugChip:
         for looks in (self.lives, self.resets):
             if data and looks and looks[-1][1] < 0:
                 looks[-1][1] = time_s
+                if looks is self.resets:
+                    looks[-1][2] = self.energy_uj(time_s)
         if not data or not self.noise_ppm:
             return data
         return self._spoiled(data)

@@ -40,8 +40,8 @@ CRASH_S = 1.0
 LINE_MAX = 65_536
 BUTTON_PIN = 0
 "GPIO 0, the button of most boards; it pulls to ground."
-PWRON, HARD, WATCHDOG, SOFT = 1, 2, 3, 5
-"Reset causes of the ESP32 port: machine.PWRON_RESET, HARD_RESET (also after a brown-out)."
+PWRON, HARD, WATCHDOG, SOFT, BROWN_OUT = 1, 2, 3, 5, 6
+"Reset causes of the ESP32 port, and a brown-out, which the port shows as PWRON_RESET (device/fake_machine.py)."
 RAW_ON, RAW_OFF, CTRL_D = b"\x01", b"\x02", b"\x04"
 
 
@@ -220,7 +220,7 @@ class VirtualPlug:
         self.life.cuts += 1
         self.life.brownouts += 1
         self.power_off()
-        self.power_on(HARD)
+        self.power_on(BROWN_OUT)
 
     def restart(self, cause: int = HARD) -> None:
         """Start anew for the bench's own reasons; no fault."""
@@ -470,7 +470,7 @@ class VirtualPlug:
         elif kind == "R":
             self.life.resets += 1
             self._kill()
-            self._again(HARD if rest == "reset" else SOFT, run=True)
+            self._again(SOFT, run=True)  # esp_restart() counts as one
         elif kind == "C":
             self.life.torn_writes += 1
             self.cut()

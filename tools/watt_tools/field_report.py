@@ -18,6 +18,9 @@ RECORD_S = 60
 UJ_PER_MWH = 3_600_000
 GRACE_S = 30
 "World seconds that a plug may look at its chip late: three steps of the fast clock."
+OVERLOAD_PPM = 1_250_000
+FRESH_S = 90
+"DEVICE.md V3.4 (b), with starts that were cut short before and the fast world's late looks."
 
 
 @dataclass
@@ -41,7 +44,13 @@ class PlugReport:
     unmeasured_wh: int
     explained_wh: int
     """What may be missing: energy that flowed between the last journal before a cut and the first look at the chip
-    after it, as many of the longest resets as discontinuities were signed, and what is not journaled at the end."""
+    after it, the same for resets after which the chip's counter was so low that it may have begun anew, as many of the
+    longest other resets as discontinuities were signed, and what is not journaled at the end."""
+    resets: int = 0
+    "Resets of the processor alone."
+    resets_left_out: int = 0
+    "Of these, the ones whose energy cannot be told from that of a chip that began anew."
+    discontinuities: int = 0
     faults_found: list[str] = field(default_factory=list)
     recount: Recount = field(default_factory=Recount)
 
@@ -97,11 +106,14 @@ class Report:
             ("faults", _counts(self.faults)),
         ]
         lines = [f"{name:<16} {value}" for name, value in rows]
-        lines.append(f"\n{'plug':<9}{'made':>6}{'stored':>8}{'cuts':>6}{'torn':>6}{'boots':>7}  register / true Wh")
+        lines.append(
+            f"\n{'plug':<9}{'made':>6}{'stored':>8}{'cuts':>6}{'torn':>6}{'boots':>7}{'resets':>8}{'discont.':>10}"
+            "  register / true Wh"
+        )
         for plug in self.plugs:
             lines.append(
                 f"{plug.name:<9}{plug.made:>6}{plug.stored:>8}{plug.cuts:>6}{plug.torn_writes:>6}{plug.boots:>7}"
-                f"  {plug.register_wh} / {plug.true_wh}"
+                f"{plug.resets:>8}{plug.discontinuities:>10}  {plug.register_wh} / {plug.true_wh}"
                 f"  (missing {plug.unmeasured_wh}, explained {plug.explained_wh})"
             )
         lines.append("\neverything holds" if self.holds else "\nDOES NOT HOLD")
@@ -146,7 +158,11 @@ def _plug(bench: Bench, stages: Stages, name: str, made: dict[str, int]) -> Plug
     true_uj = chip.load.energy_uj(plug.world_s) - chip.load.energy_uj(first_s)
     shown_mwh = made["import_mwh"] - found.first_mwh
     gaps = [_gap_uj(chip.load, looks) for looks in chip.lives if looks[0] > first_s]
-    resets = sorted((_gap_uj(chip.load, looks) for looks in chip.resets if looks[0] > first_s), reverse=True)
+    after = [looks for looks in chip.resets if looks[0] > first_s]
+    low_uj = chip.load.rated_w * OVERLOAD_PPM * FRESH_S
+    low = [looks for looks in after if looks[2] <= low_uj]
+    resets = sorted((_gap_uj(chip.load, looks[:2]) for looks in after if looks[2] > low_uj), reverse=True)
+    gaps += [_gap_uj(chip.load, looks[:2]) for looks in low]
     # What was measured after the last journal of the run is still in the plug's memory when it is asked.
     tail = _gap_uj(chip.load, [stages.peace_s[name], plug.world_s])
     explained_uj = sum(gaps) + sum(resets[: found.discontinuities]) + tail
@@ -166,6 +182,9 @@ def _plug(bench: Bench, stages: Stages, name: str, made: dict[str, int]) -> Plug
         true_wh=true_uj // UJ_PER_MWH // 1000,
         unmeasured_wh=(true_uj // UJ_PER_MWH - shown_mwh) // 1000,
         explained_wh=explained_uj // UJ_PER_MWH // 1000,
+        resets=len(after),
+        resets_left_out=len(low),
+        discontinuities=found.reasons.get("discontinuity", 0),
         faults_found=_store_faults(found),
         recount=found,
     )

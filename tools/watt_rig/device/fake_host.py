@@ -66,7 +66,7 @@ def start(values):
     jump_s = values["jump_s"]
     _looked_ms = _machine_ms()
     # A supply that came back: the clock of an ESP32 starts at its epoch; any other reset leaves it running.
-    error_s = 946684800 - values["world_s"] if values["cause"] == 1 else values["error_s"]
+    error_s = 946684800 - values["world_s"] if values["cause"] in (1, 6) else values["error_s"]
 
 
 def _machine_ms():
