@@ -8,22 +8,17 @@ comfort and charges, than
 
 where e, d are the multipliers of rows with a total. In a leaf a pair that is fixed to 1 counts without the max, one
 fixed to 0 not at all. `rho B` is added once, by the solution.
+Where pairs across areas are admissible too, `border.py` says why their terms are 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
 from watt_chain.contract.market import Leaf
 
+from watt_market.border import WIDE, Edge, Multipliers, peak
 from watt_market.upper import NO_TOTAL, AreaProblem, Integers
-
-MULTIPLIER_MAX: Final = 10**18
-"Far above a scaled price cap; keeps a hostile certificate's products small."
-WIDE: Final = 2**62
-"A sum that stays below this fits an int64 with room for one more addition."
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
@@ -31,33 +26,19 @@ def ceil_div(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-@dataclass(slots=True)
-class Multipliers:
-    """Multipliers of one area, scaled; e and d are 0 wherever a row has no total."""
-
-    u: Integers
-    "(S, T)"
-    q: Integers
-    "(N, T)"
-    e: Integers
-    "(S,)"
-    d: Integers
-    "(N,)"
-
-    @classmethod
-    def zeros(cls, area: AreaProblem) -> "Multipliers":
-        """All 0: a valid, loose bound."""
-        return cls(*(np.zeros_like(a) for a in (area.offer_caps, area.bid_caps, area.offer_totals, area.bid_totals)))
-
-    def copy(self) -> "Multipliers":
-        return Multipliers(self.u.copy(), self.q.copy(), self.e.copy(), self.d.copy())
-
-
 class Bound:
-    """The bound at given multipliers. `gains` is what each pair earns, (S, N); it is kept as multipliers move."""
+    """The bound at given multipliers. `gains` is what each pair earns, (S, N); it is kept as multipliers move.
+
+    `border` is L_t, scaled, one per slot; None where every pair stays inside its area.
+    """
 
     def __init__(
-        self, area: AreaProblem, rho_scaled: int, at: Multipliers, fixed: Sequence[tuple[int, int, int]] = ()
+        self,
+        area: AreaProblem,
+        rho_scaled: int,
+        at: Multipliers,
+        fixed: Sequence[tuple[int, int, int]] = (),
+        border: Sequence[int] | None = None,
     ) -> None:
         self.area, self.rho_scaled, self.at = area, rho_scaled, at
         self.charge = (SCALE + rho_scaled) * area.charge_u
@@ -70,10 +51,11 @@ class Bound:
             setattr(at, name, getattr(at, name).astype(self.kind))
         self.margins = SCALE * (area.values[None, :] - area.costs[:, None]).astype(self.kind)
         self.comfort = (area.alpha.astype(self.kind)) * (SCALE + rho_scaled)
+        self.edge = None if border is None else Edge(area, rho_scaled, at, border)
         self.gains = self.refreshed()
 
     @classmethod
-    def of_leaf(cls, area: AreaProblem, rho_scaled: int, leaf: Leaf) -> "Bound":
+    def of_leaf(cls, area: AreaProblem, rho_scaled: int, leaf: Leaf, border: Sequence[int] | None = None) -> "Bound":
         """The bound of a leaf whose shapes have been checked."""
         at = Multipliers.zeros(area)
         pairs = (
@@ -85,16 +67,16 @@ class Bound:
         for name, rows in pairs:
             if rows:
                 setattr(at, name, np.array(rows, dtype=object).reshape(getattr(at, name).shape))
-        return cls(area, rho_scaled, at, leaf.fixed)
+        return cls(area, rho_scaled, at, leaf.fixed, border)
 
     def _fits(self) -> bool:
         area, at = self.area, self.at
-        peaks = [_peak(values) for values in (at.u, at.q, at.e, at.d)]
-        worth = SCALE * (_peak(area.values) + _peak(area.costs)) + (SCALE + self.rho_scaled) * _peak(area.alpha)
-        room = min(_peak(area.offer_caps), _peak(area.bid_caps)) + 1
+        peaks = [peak(values) for values in (at.u, at.q, at.e, at.d)]
+        worth = SCALE * (peak(area.values) + peak(area.costs)) + (SCALE + self.rho_scaled) * peak(area.alpha)
+        room = min(peak(area.offer_caps), peak(area.bid_caps)) + 1
         pair = (worth + sum(peaks)) * room * (area.slots + 1) + self.charge
-        limits = [_peak(np.where(t < NO_TOTAL, t, 0)) for t in (area.offer_totals, area.bid_totals)]
-        own = max(_peak(area.offer_caps) * area.slots, _peak(area.bid_caps) * area.slots, *limits) * max(peaks)
+        limits = [peak(np.where(t < NO_TOTAL, t, 0)) for t in (area.offer_totals, area.bid_totals)]
+        own = max(peak(area.offer_caps) * area.slots, peak(area.bid_caps) * area.slots, *limits) * max(peaks)
         return pair * (max(area.allowed.shape) + 1) < WIDE and own < WIDE
 
     def reduced(self, slot: int) -> Integers:
@@ -131,9 +113,21 @@ class Bound:
         found: Integers = np.where(self.reduced(slot) >= 0, self.area.rooms(slot), 0)
         return found
 
+    def over_border(self) -> str:
+        """Name the first row that gains too much at the border; "" when none does."""
+        for side in ("offer", "bid"):
+            if self.edge is not None:
+                for number in np.flatnonzero(self.edge.spare(is_offer=side == "offer") < 0):
+                    return f"{side}-{number}-over-border"
+        return ""
+
     def not_least(self) -> str:
-        """Name the first multiplier that could be lowered by itself without raising the bound; "" when none can."""
+        """Name the first multiplier that could be lowered by itself without raising the bound; "" when none can.
+
+        A row that would then gain too much at the border cannot have it lowered.
+        """
         area, at, worth = self.area, self.at, self.worth(self.gains)
+        free = {side: self._free_of_border(side == "offer") for side in ("offer", "bid")}
         whole = np.zeros_like(self.gains)
         for slot in range(area.slots):
             lift = self.lifts(slot)
@@ -143,17 +137,22 @@ class Bound:
                 ("offer", rise.sum(axis=1), area.offer_caps[:, slot], at.u[:, slot]),
                 ("bid", rise.sum(axis=0), area.bid_caps[:, slot], at.q[:, slot]),
             ):
-                for number in np.flatnonzero((prices > 0) & (rises <= caps)):
+                for number in np.flatnonzero((prices > 0) & (rises <= caps) & free[side][0][:, slot]):
                     return f"{side}-{number}-slot-{slot}-multiplier"
         rise = self.worth(self.gains + whole) - worth
         for side, rises, limits, prices in (
             ("offer", rise.sum(axis=1), area.offer_totals, at.e),
             ("bid", rise.sum(axis=0), area.bid_totals, at.d),
         ):
-            for number in np.flatnonzero((prices > 0) & ((rises <= limits) | (limits == NO_TOTAL))):
+            idle = (limits == NO_TOTAL) | ((rises <= limits) & free[side][1])
+            for number in np.flatnonzero((prices > 0) & idle):
                 return f"{side}-{number}-total-multiplier"
         return ""
 
-
-def _peak(values: Integers) -> int:
-    return int(np.abs(values).max()) if values.size else 0
+    def _free_of_border(self, is_offer: bool) -> tuple[Integers, Integers]:
+        """Where the border lets a multiplier of a slot, and one of a total, be lowered by 1."""
+        caps = self.area.offer_caps if is_offer else self.area.bid_caps
+        if self.edge is None:
+            return np.ones(caps.shape, dtype=bool), np.ones(len(caps), dtype=bool)
+        pressing, spare = self.edge.pressing(is_offer=is_offer), self.edge.spare(is_offer=is_offer)
+        return pressing <= spare[:, None], pressing.sum(axis=1) <= spare

@@ -15,12 +15,13 @@ from itertools import pairwise
 
 import numpy as np
 from watt_chain.contract.event import EventSpec
-from watt_chain.contract.market import MULTIPLIER_SCALE, Book, Leaf, Slice, Solution
+from watt_chain.contract.market import MULTIPLIER_SCALE, Across, Book, Border, Leaf, Leg, Slice, Solution
 from watt_chain.contract.rules import PPM, RuleSet
 
 from watt_market.book import SLOT_WH_MAX, check_book
-from watt_market.bound import MULTIPLIER_MAX, Bound, ceil_div
-from watt_market.options import Options
+from watt_market.border import MULTIPLIER_MAX, check_legs, legs_wh
+from watt_market.bound import Bound, ceil_div
+from watt_market.options import Options, options_of
 from watt_market.upper import AreaProblem, figures, problem
 
 SLICES_MAX = 1024
@@ -30,21 +31,32 @@ LEAVES_MAX = 64
 
 
 def check_slice(
-    book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, options: Options | None = None
-) -> str:
-    """Check one area's part of a solution against its anchored book; "" or the name of the failing row."""
-    reason = check_book(book, spec)
-    if reason:
-        return reason
-    if part.chain != book.chain:
+    book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, border: Border | None = None,
+    options: Options | None = None,
+) -> str:  # fmt: skip
+    """Check one area's part of a solution against its anchored book; "" or the name of the failing row.
+
+    `border` says what its rows give and take across, and at what price: nothing else of the other areas is needed.
+    """
+    return check_book(book, spec) or check_area(problem(book, spec, rules, options), part, rho_scaled, border)
+
+
+def check_area(area: AreaProblem, part: Slice, rho_scaled: int, border: Border | None = None) -> str:
+    """`check_slice` for a program that was derived before."""
+    if part.chain != area.chain:
         return "slice-chain"
     if not 0 <= rho_scaled <= MULTIPLIER_MAX:
         return "slice-rho"
-    area = problem(book, spec, rules, options)
-    return _check_energies(area, part) or _check_bound(area, part, rho_scaled)
+    edge = None if border is None else border.prices_scaled
+    if (border is None) != (area.crossings == 0):
+        return "slice-border"
+    if edge is not None and (len(edge) != area.slots or not 0 <= min(edge) <= max(edge) <= MULTIPLIER_MAX):
+        return "slice-border"
+    legs = [] if border is None else border.legs
+    return check_legs(area, legs) or _check_energies(area, part, legs) or _check_bound(area, part, rho_scaled, edge)
 
 
-def _check_energies(area: AreaProblem, part: Slice) -> str:
+def _check_energies(area: AreaProblem, part: Slice, legs: Sequence[Leg]) -> str:
     previous, shape = (-1, -1), area.allowed.shape
     for position, assignment in enumerate(part.assignments):
         row, key, slot_wh = f"slice-pair-{position}", (assignment.offer, assignment.bid), assignment.slot_wh
@@ -66,7 +78,7 @@ def _check_energies(area: AreaProblem, part: Slice) -> str:
         return f"slice-pair-{where}-loses"
     sides = (("offer", offers, area.offer_caps, area.offer_totals), ("bid", bids, area.bid_caps, area.bid_totals))
     for side, index, caps, totals in sides:
-        used = np.zeros_like(caps)
+        used = legs_wh(area, legs, "sell" if side == "offer" else "buy")
         np.add.at(used, index, energies)
         for number, slot in np.argwhere(used > caps):
             return f"slice-{side}-{number}-slot-{slot}-over-cap"
@@ -80,17 +92,17 @@ def _check_energies(area: AreaProblem, part: Slice) -> str:
     return ""
 
 
-def _check_bound(area: AreaProblem, part: Slice, rho_scaled: int) -> str:
+def _check_bound(area: AreaProblem, part: Slice, rho_scaled: int, edge: Sequence[int] | None) -> str:
     if not part.leaves:
         root = Leaf([], part.offer_multipliers, part.bid_multipliers, part.offer_totals, part.bid_totals, part.bound_u,
                     part.spare_scaled)  # fmt: skip
-        return _check_leaf(area, root, rho_scaled, "slice")
+        return _check_leaf(area, root, rho_scaled, "slice", edge)
     if len(part.leaves) > LEAVES_MAX or not _cover([leaf.fixed for leaf in part.leaves], 0):
         return "slice-leaves"
     if part.offer_multipliers or part.bid_multipliers or part.offer_totals or part.bid_totals or part.spare_scaled:
         return "slice-leaves-beside-a-root"
     for number, leaf in enumerate(part.leaves):
-        reason = _check_leaf(area, leaf, rho_scaled, f"slice-leaf-{number}")
+        reason = _check_leaf(area, leaf, rho_scaled, f"slice-leaf-{number}", edge)
         if reason:
             return reason
     return "" if part.bound_u == max(leaf.bound_u for leaf in part.leaves) else "slice-bound"
@@ -109,7 +121,7 @@ def _cover(paths: Sequence[Sequence[tuple[int, int, int]]], depth: int) -> bool:
     return _cover(paths[:zeros], depth + 1) and _cover(paths[zeros:], depth + 1)
 
 
-def _check_leaf(area: AreaProblem, leaf: Leaf, rho_scaled: int, name: str) -> str:
+def _check_leaf(area: AreaProblem, leaf: Leaf, rho_scaled: int, name: str, edge: Sequence[int] | None) -> str:
     shape = area.allowed.shape
     for offer, bid, _ in leaf.fixed:
         if not (0 <= offer < shape[0] and 0 <= bid < shape[1]) or not area.allowed[offer, bid]:
@@ -125,8 +137,8 @@ def _check_leaf(area: AreaProblem, leaf: Leaf, rho_scaled: int, name: str) -> st
         for index, row in enumerate(rows):
             if len(row) != area.slots or not 0 <= min(row) <= max(row) <= MULTIPLIER_MAX:
                 return f"{name}-{side}-{index}-multipliers"
-    bound = Bound.of_leaf(area, rho_scaled, leaf)
-    loose = bound.not_least()
+    bound = Bound.of_leaf(area, rho_scaled, leaf, edge)
+    loose = bound.over_border() or bound.not_least()
     if loose:
         return f"{name}-{loose}"
     scaled = bound.scaled()
@@ -134,7 +146,7 @@ def _check_leaf(area: AreaProblem, leaf: Leaf, rho_scaled: int, name: str) -> st
     return "" if exact and leaf.bound_u * MULTIPLIER_SCALE - leaf.spare_scaled == scaled else f"{name}-bound"
 
 
-def check_solution(solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
+def check_solution(solution: Solution, spec: EventSpec, rules: RuleSet, options: Options | None = None) -> str:
     """Check what ties the slices together: sums, comfort budget (8), bound and gap; "" or the failing row."""
     parts = solution.slices
     chains = [part.chain for part in parts]
@@ -144,14 +156,15 @@ def check_solution(solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
         return "solution-slices"
     if not 0 <= solution.rho_scaled <= MULTIPLIER_MAX:
         return "solution-rho"
-    if solution.across is not None:
-        return "solution-across"  # reserved: nobody could check its terms of the bound yet
-    if solution.value_u != sum(part.value_u for part in parts):
+    if (solution.across is None) != ((options or options_of(spec, rules)).crossings == 0):
+        return "solution-across"
+    terms: list[Slice | Across] = [*parts, *([] if solution.across is None else [solution.across])]
+    if solution.value_u != sum(term.value_u for term in terms):
         return "solution-value"
-    if sum(part.comfort_u + part.charge_u for part in parts) > spec.budget_u:
+    if sum(term.comfort_u + term.charge_u for term in terms) > spec.budget_u:
         return "solution-budget"
     priced = ceil_div(solution.rho_scaled * spec.budget_u, MULTIPLIER_SCALE)
-    if solution.bound_u != priced + sum(part.bound_u for part in parts):
+    if solution.bound_u != priced + sum(term.bound_u for term in terms):
         return "solution-bound"
     # The gap is a fraction of the bound (rules.gap_ppm); an empty matching with an empty bound has gap 0.
     gap_u = solution.bound_u - solution.value_u

@@ -7,38 +7,77 @@ A station re-computes integer certificates only (ARCHITECTURE.md D7) and is inst
 from collections.abc import Sequence
 
 from watt_chain.contract.event import EventSpec, Unit
-from watt_chain.contract.market import Bid, Book, Dispatch, Offer, PairTerms, Slice, Solution
+from watt_chain.contract.market import Book, Border, Crossing, Dispatch, PairTerms, Slice, Solution
 from watt_chain.contract.rules import RuleSet
 
-from watt_market import certificate, incentive, lower, upper
+from watt_market import across, certificate, incentive, lower, upper
 from watt_market.book import check_book
-from watt_market.options import Options
+from watt_market.border import MULTIPLIER_MAX
+from watt_market.options import Options, options_of
 
 
 class Checker:
     """Implements watt_chain.contract.market.Market; see there for what each function answers."""
 
-    def pairs(self, book: Book, spec: EventSpec, rules: RuleSet) -> list[tuple[int, int]]:
-        """Admissible (offer index, bid index) of a book, ascending; [] for a malformed book."""
-        return [] if check_book(book, spec) else upper.admissible(book, rules)
-
     def check_slice(
-        self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, options: Options | None = None
-    ) -> str:
+        self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, border: Border | None = None,
+        options: Options | None = None,
+    ) -> str:  # fmt: skip
         """See certificate.check_slice."""
-        return certificate.check_slice(book, part, rho_scaled, spec, rules, options)
+        return certificate.check_slice(book, part, rho_scaled, spec, rules, border, options)
 
-    def check_solution(self, solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
-        """See certificate.check_solution."""
-        return certificate.check_solution(solution, spec, rules)
+    def check(
+        self, solution: Solution, books: Sequence[Book], spec: EventSpec, rules: RuleSet,
+        options: Options | None = None,
+    ) -> str:  # fmt: skip
+        """Check a whole solution against all books: the crossings, every slice, then what ties them together.
 
-    def pair_terms(self, offer: Offer, bid: Bid, slot_wh: Sequence[int], spec: EventSpec, rules: RuleSet) -> PairTerms:
-        """See upper.pair_terms."""
-        return upper.pair_terms(offer, bid, slot_wh, spec, rules)
+        "" or the first failing row; a row of one slice after "chain-C-".
+        """
+        options, by_chain = options or options_of(spec, rules), {book.chain: book for book in books}
+        parts = solution.slices
+        if [part.chain for part in parts] != sorted(by_chain):
+            return "solution-slices"
+        if (solution.across is None) != (options.crossings == 0):
+            return "solution-across"
+        if not 0 <= solution.rho_scaled <= MULTIPLIER_MAX:
+            return "solution-rho"
+        listed = [by_chain[chain] for chain in sorted(by_chain)]
+        for book in listed:
+            reason = check_book(book, spec)
+            if reason:
+                return f"chain-{book.chain}-{reason}"
+        areas = [upper.problem(book, spec, rules, options) for book in listed]
+        told: list[Border | None] = [None] * len(areas)
+        if solution.across is not None:
+            headroom = options.headroom_wh
+            reason = across.check_across(solution.across, areas, listed, parts, solution.rho_scaled, headroom)
+            if reason:
+                return reason
+            told = across.borders(solution.across, areas, listed)
+        for area, part, border in zip(areas, parts, told, strict=True):
+            reason = certificate.check_area(area, part, solution.rho_scaled, border)
+            if reason:
+                return f"chain-{part.chain}-{reason}"
+        return certificate.check_solution(solution, spec, rules, options)
+
+    def borders(
+        self, solution: Solution, books: Sequence[Book], spec: EventSpec, rules: RuleSet
+    ) -> list[Border | None]:
+        """What each area of a checked matching is told of the others; see across.borders."""
+        if solution.across is None:
+            return [None] * len(books)
+        return across.borders(solution.across, [upper.problem(book, spec, rules) for book in books], books)
 
     def slice_terms(self, book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> list[PairTerms]:
         """Terms of every assignment of a checked slice; see upper.slice_terms."""
         return upper.slice_terms(book, part, spec, rules)
+
+    def crossing_terms(
+        self, offers: Book, bids: Book, crossing: Crossing, spec: EventSpec, rules: RuleSet
+    ) -> PairTerms:
+        """Terms of a checked crossing; see upper.crossing_terms."""
+        return upper.crossing_terms(offers, bids, crossing, spec, rules)
 
     def dispatch(self, units: Sequence[Unit], need_wh: Sequence[int], rules: RuleSet) -> list[Dispatch]:
         """See lower.dispatch."""

@@ -5,6 +5,9 @@ independent of each other, and so are those of all bids: each minimises cap x + 
 R is the reduced value at multiplier 0, less what the pair still lacks to pay its charge. The minimiser is a
 weighted order statistic, found for a whole side at once.
 
+Where areas meet at a border, a row may go down only as far as half a crossing's charge lets it (bound.py): that is a
+floor under each of its multipliers, and a convex function's least minimiser above a floor is the higher of the two.
+
 Moves are made down from a start that no pair can use (a clearing price): every step lowers the bound. One last pass
 lowers only: that makes pairs worth more, so what could not be lowered before still cannot, and all are least.
 """
@@ -14,7 +17,8 @@ from typing import Final
 
 import numpy as np
 
-from watt_market.bound import Bound, Multipliers
+from watt_market.border import Multipliers
+from watt_market.bound import Bound
 from watt_market.upper import NO_TOTAL, AreaProblem, Integers
 
 SWEEPS_MAX: Final = 12
@@ -30,28 +34,46 @@ def polish(
     fixed: Sequence[tuple[int, int, int]] = (),
     sweeps: int = SWEEPS_MAX,
     offers_first: bool = True,
+    border: Sequence[int] | None = None,
 ) -> Bound:
-    """Return a bound with least multipliers that is at most the one at `start` (which is not changed)."""
-    bound = Bound(area, rho_scaled, start.copy(), fixed)
-    if not area.allowed.any():
+    """Return a bound with least multipliers that is at most the one at `start` (which is not changed).
+
+    With a `border` no row may gain too much there at `start` already.
+    """
+    bound = Bound(area, rho_scaled, start.copy(), fixed, border)
+    if not area.allowed.any() and border is None:
         bound.at = Multipliers.zeros(area)
         return bound
     last = bound.scaled()
     for _ in range(sweeps):
-        _sweep(bound, only_down=False, offers_first=offers_first)
+        for is_offer in (offers_first, not offers_first):
+            sweep(bound, only_down=False, is_offer=is_offer)
         now = bound.scaled()
         if (last - now) * ENOUGH <= last:
             break
         last = now
-    _sweep(bound, only_down=True, offers_first=offers_first)
+    for is_offer in (offers_first, not offers_first):
+        sweep(bound, only_down=True, is_offer=is_offer)
     return bound
 
 
-def _sweep(bound: Bound, *, only_down: bool, offers_first: bool) -> None:
-    for is_offer in (offers_first, not offers_first):
-        _move_totals(bound, is_offer=is_offer, only_down=only_down)
-        for slot in range(bound.area.slots):
-            _move_slot(bound, slot, is_offer=is_offer, only_down=only_down)
+def sweep(bound: Bound, *, only_down: bool, is_offer: bool) -> None:
+    """Move all multipliers of one side once; `only_down` leaves them least as long as the border stays."""
+    _move_totals(bound, is_offer=is_offer, only_down=only_down)
+    for slot in range(bound.area.slots):
+        _move_slot(bound, slot, is_offer=is_offer, only_down=only_down)
+
+
+def _floor(bound: Bound, slot: int, *, is_offer: bool) -> Integers | int:
+    """How far the multipliers of one side in a slot may be lowered, all others staying as they are, (rows,)."""
+    if bound.edge is None:
+        return 0
+    own = (bound.at.u if is_offer else bound.at.q)[:, slot]
+    caps = (bound.area.offer_caps if is_offer else bound.area.bid_caps)[:, slot]
+    outside = bound.edge.outside(is_offer=is_offer)[:, slot]
+    room = bound.edge.spare(is_offer=is_offer) + caps * np.maximum(outside, 0)  # if the row gained nothing in this slot
+    found: Integers = np.where(caps > 0, np.maximum(outside + own - room // np.maximum(caps, 1), 0), 0)
+    return found
 
 
 def _move_slot(bound: Bound, slot: int, *, is_offer: bool, only_down: bool) -> None:
@@ -71,10 +93,11 @@ def _move_slot(bound: Bound, slot: int, *, is_offer: bool, only_down: bool) -> N
     # A pair that does not pay its charge elsewhere starts to count below `worth` only.
     lack = np.where(held | (rest >= 0), 0, -rest)
     bends = np.where(weight > 0, worth - lack // np.maximum(weight, 1), 0)
-    best = least_minimisers(np.maximum(bends, 0), weight, caps)
+    floor = _floor(bound, slot, is_offer=is_offer)
+    best = np.maximum(least_minimisers(np.maximum(bends, 0), weight, caps), floor)
     if only_down:
         best = np.minimum(best, own)
-    best = _lowered(best, worth, rest, weight, caps, held)
+    best = np.maximum(_lowered(best, worth, rest, weight, caps, held), floor)
     if only_down:  # raising is never needed here, and a lowering must not raise the bound
         best = np.minimum(best, own)
     changed = np.flatnonzero(best != own)
@@ -90,6 +113,8 @@ def least_minimisers(bends: Integers, weights: Integers, caps: Integers) -> Inte
 
     With bends in falling order it is the first at which the weights so far exceed the cap, and 0 if they never do.
     """
+    if not bends.size:
+        return np.zeros(len(bends), dtype=bends.dtype)
     order = np.argsort(-bends, axis=1, kind="stable")
     sums = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
     over = sums > caps[:, None]
@@ -128,8 +153,10 @@ def _move_totals(bound: Bound, *, is_offer: bool, only_down: bool) -> None:
         high = own[rows] + max(peak, 0)
     while bool((low < high).any()):
         middle = (low + high) // 2
+        own[rows] = middle
+        over = np.zeros(len(rows), dtype=bool) if bound.edge is None else bound.edge.spare(is_offer=is_offer)[rows] < 0
         own[rows] = middle + 1
-        falls = _rise_of_total(bound, is_offer, rows) > limits[rows]  # g(middle) > g(middle + 1)
+        falls = over | (_rise_of_total(bound, is_offer, rows) > limits[rows])  # g(middle) > g(middle + 1)
         low, high = np.where((low < high) & falls, middle + 1, low), np.where((low < high) & ~falls, middle, high)
     own[rows] = low
     bound.gains = bound.refreshed()

@@ -6,31 +6,32 @@ when it likes. `Market.clear` runs it to its end. Every answer is put through th
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from watt_chain.contract.event import EventSpec
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
-from watt_chain.contract.market import Book, Solution
+from watt_chain.contract.market import Across, Book, Slice, Solution
 from watt_chain.contract.rules import PPM, RuleSet
 
 from watt_market import upper
+from watt_market.across import NOTHING
 from watt_market.book import check_book
 from watt_market.bound import ceil_div
 from watt_market.checker import Checker
-from watt_market.greedy import Answer, balance, bounded, idle, least_rho, search_area
+from watt_market.greedy import Answer, bounded, cut, idle, least_rho, search_area, use_up
+from watt_market.network import Network, Trade, finish_inside, search_inside
 from watt_market.options import Options, options_of
 from watt_market.primal import Energies, slice_of, value_u
 from watt_market.solver import SolverError, solve
-from watt_market.upper import AreaProblem
 
 TIME_LIMIT_S: Final = 10
 "Of each HiGHS solve; 28 homes take 0.3 s, and a late answer is worth less than one with a slightly larger gap."
 EXACT_COLUMNS_MAX: Final = 6_000
 "Pairs times slots up to which HiGHS is asked: beyond, it ends at its time limit and the scalable search is as good."
 
-Task = Callable[[AreaProblem, int], Answer]
-"Searches one area at one rho."
-Run = Callable[[Task, Sequence[AreaProblem], int], Iterable[Answer]]
+Task = Callable[..., Answer]
+"Searches one area; its arguments are plain data."
+Run = Callable[[Task, Sequence[tuple[Any, ...]]], Iterable[Answer]]
 "How the areas' tasks are run: here one after another, or on a cluster; answers in the order of the areas."
 
 
@@ -51,9 +52,9 @@ class Progress:
         return (self.bound_u - self.value_u) * PPM // self.bound_u if self.bound_u > 0 else 0
 
 
-def run_here(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
+def run_here(task: Task, arguments: Sequence[tuple[Any, ...]]) -> Iterator[Answer]:
     """Run the tasks of a search one after another in this process."""
-    return (task(area, rho) for area in areas)
+    return (task(*one) for one in arguments)
 
 
 class Search:
@@ -72,69 +73,120 @@ class Search:
         self.areas = [upper.problem(book, spec, rules, self.options) for book in self.books]
         self.rho_scaled = 0
         self.answers: list[Answer | None] = [None] * len(self.areas)
+        self.across: Trade | None = None
+        if self.options.crossings and self.areas:
+            self.across = Trade(Network(self.areas, self.books, self.options.headroom_wh))
 
     def steps(self) -> Iterator[Progress]:
         """Search; after every step `solution()` is a certified answer, and the step says how good it is."""
-        self.rho_scaled = least_rho(self.areas, self.spec.budget_u) if self.areas else 0
-        value_so_far_u, scaled_so_far = 0, self.rho_scaled * self.spec.budget_u
-        for number, answer in enumerate(self.run(search_area, self.areas, self.rho_scaled)):
+        if self.areas:
+            merged = self.areas if self.across is None else [self.across.network.both]
+            self.rho_scaled = least_rho(merged, self.spec.budget_u, self.areas[0].charge_u)
+        if self.across is None:
+            answers = self.run(search_area, [(area, self.rho_scaled) for area in self.areas])
+        else:
+            answers = self.run(search_inside, self.across.tasks(self.rho_scaled))
+        for number, answer in enumerate(answers):
             self.answers[number] = answer
-            value_so_far_u += value_u(self.areas[number], answer.energies)
-            scaled_so_far += answer.scaled
-            stage = f"area {number + 1} of {len(self.areas)}"
-            yield Progress(stage, value_so_far_u, ceil_div(scaled_so_far, SCALE))
-        self._settle()
+            yield self._progress(f"area {number + 1} of {len(self.areas)}")
+        if self.across is not None:
+            self.across.find(self.rho_scaled, self._energies())
+            yield self._progress("crossings")
+            last = self.run(finish_inside, self.across.last_tasks(self.rho_scaled, self._found()))
+            self.answers = [*last]
+            self.across.is_lowered = True
+        self._balance(self._found())
         yield self._progress("budget")
-        if sum(int(area.allowed.sum()) for area in self.areas) * self.spec.slots <= EXACT_COLUMNS_MAX:
+        pairs = sum(int(area.allowed.sum()) for area in self.areas)
+        pairs += self.across.network.pairs() if self.across is not None else 0
+        if pairs * self.spec.slots <= EXACT_COLUMNS_MAX:
             self._ask_solver()
             yield self._progress("exact")
 
     def solution(self) -> Solution:
         """The best answer so far, complete with its certificate; areas not searched yet trade nothing."""
-        answers = [found or idle(area, self.rho_scaled) for area, found in zip(self.areas, self.answers, strict=True)]
+        rho, across = self.rho_scaled, self.across
+        edges = [None] * len(self.areas) if across is None else across.edges(rho)
+        answers = [
+            found or idle(area, rho, edge) for area, found, edge in zip(self.areas, self.answers, edges, strict=True)
+        ]
+        if across is not None and not across.is_lowered:
+            answers = [finish_inside(*one) for one in across.last_tasks(rho, answers)]
         if any(found is None for found in self.answers):
-            balance(self.areas, answers, self.spec.budget_u, 0)
+            self._balance(answers)
         slices = [
             slice_of(area, answer.energies, answer.at, answer.scaled)
             for area, answer in zip(self.areas, answers, strict=True)
         ]
+        beyond = across.stated() if across is not None else NOTHING if self.options.crossings else None
+        terms: list[Slice | Across] = [*slices, *([] if beyond is None else [beyond])]
         return Solution(
             event=self.spec.event,
-            rho_scaled=self.rho_scaled,
+            rho_scaled=rho,
             slices=slices,
-            value_u=sum(part.value_u for part in slices),
-            bound_u=ceil_div(self.rho_scaled * self.spec.budget_u, SCALE) + sum(part.bound_u for part in slices),
+            value_u=sum(term.value_u for term in terms),
+            bound_u=ceil_div(rho * self.spec.budget_u, SCALE) + sum(term.bound_u for term in terms),
+            across=beyond,
         )
 
     def _found(self) -> list[Answer]:
         return [answer for answer in self.answers if answer is not None]
 
-    def _settle(self) -> None:
-        balance(self.areas, self._found(), self.spec.budget_u, self.rho_scaled)
+    def _energies(self) -> list[Energies]:
+        return [answer.energies for answer in self._found()]
+
+    def _balance(self, answers: Sequence[Answer]) -> None:
+        """Fit the matching into the budget (8), and use what is left of it."""
+        energies, areas = [answer.energies for answer in answers], self.areas
+        if self.across is None:
+            left_u = cut(areas, energies, self.spec.budget_u)
+        else:
+            left_u = self.across.cut(self.rho_scaled, energies, self.spec.budget_u)
+            areas = self.across.rests()
+        use_up(areas, answers, left_u, self.rho_scaled)
 
     def _ask_solver(self) -> None:
         """Put HiGHS' energies and multipliers beside ours, and keep the better of each. Its failure changes nothing."""
+        network = None if self.across is None else self.across.network
         try:
-            rho_scaled, energies, starts = solve(self.areas, self.spec.budget_u, TIME_LIMIT_S)
+            told = solve(self.areas, network, self.spec.budget_u, TIME_LIMIT_S)
         except SolverError:
             return  # the answer found so far stands in (U28): an event never stalls
-        if self._value(energies) > self._value([answer.energies for answer in self._found()]):
-            for answer, better in zip(self._found(), energies, strict=True):
+        found, budget_u = self._found(), self.spec.budget_u
+        if self._value(told.energies, told.crossings) > self._value(self._energies(), self._crossings()):
+            for answer, better in zip(found, told.energies, strict=True):
                 answer.energies = better
-        bounds = [bounded(area, rho_scaled, start) for area, start in zip(self.areas, starts, strict=True)]
-        ours = self.rho_scaled * self.spec.budget_u + sum(answer.scaled for answer in self._found())
-        if rho_scaled * self.spec.budget_u + sum(scaled for _, scaled in bounds) < ours:
-            self.rho_scaled = rho_scaled
-            for answer, (at, scaled) in zip(self._found(), bounds, strict=True):
+            if self.across is not None:
+                self.across.energies = told.crossings
+        ours = self._bound_scaled(found)
+        other = self.across and Trade(self.across.network, self.across.energies)
+        if other is None:
+            pairs = zip(self.areas, told.starts, strict=True)
+            bounds = [bounded(area, told.rho_scaled, start) for area, start in pairs]
+        else:
+            bounds = other.bounded(told.rho_scaled, told.starts)
+        theirs = told.rho_scaled * budget_u + sum(scaled for _, scaled in bounds)
+        if theirs + (other.headroom_scaled() if other else 0) < ours:
+            self.rho_scaled, self.across = told.rho_scaled, other
+            for answer, (at, scaled) in zip(found, bounds, strict=True):
                 answer.at, answer.scaled = at, scaled
 
-    def _value(self, energies: Sequence[Energies]) -> int:
-        return sum(value_u(area, rows) for area, rows in zip(self.areas, energies, strict=True))
+    def _crossings(self) -> Energies:
+        return {} if self.across is None else self.across.energies
+
+    def _value(self, energies: Sequence[Energies], crossings: Energies) -> int:
+        inside = sum(value_u(area, rows) for area, rows in zip(self.areas, energies, strict=True))
+        return inside + (0 if self.across is None else value_u(self.across.network.both, crossings))
+
+    def _bound_scaled(self, answers: Sequence[Answer]) -> int:
+        headroom = 0 if self.across is None else self.across.headroom_scaled()
+        return self.rho_scaled * self.spec.budget_u + headroom + sum(answer.scaled for answer in answers)
 
     def _progress(self, stage: str) -> Progress:
         known = [(area, answer) for area, answer in zip(self.areas, self.answers, strict=True) if answer is not None]
-        bound = self.rho_scaled * self.spec.budget_u + sum(answer.scaled for _, answer in known)
-        return Progress(stage, sum(value_u(area, a.energies) for area, a in known), ceil_div(bound, SCALE))
+        value = sum(value_u(area, answer.energies) for area, answer in known)
+        value += 0 if self.across is None else value_u(self.across.network.both, self.across.energies)
+        return Progress(stage, value, ceil_div(self._bound_scaled([answer for _, answer in known]), SCALE))
 
 
 class Market(Checker):
@@ -161,17 +213,3 @@ class Market(Checker):
         if reason:
             raise MarketError(reason)
         return solution
-
-    def check(
-        self, solution: Solution, books: Sequence[Book], spec: EventSpec, rules: RuleSet,
-        options: Options | None = None,
-    ) -> str:  # fmt: skip
-        """Check a whole solution against all books: every slice, then what ties them together."""
-        by_chain = {book.chain: book for book in books}
-        if [part.chain for part in solution.slices] != sorted(by_chain):
-            return "solution-slices"
-        for part in solution.slices:
-            reason = self.check_slice(by_chain[part.chain], part, solution.rho_scaled, spec, rules, options)
-            if reason:
-                return f"chain-{part.chain}-{reason}"
-        return self.check_solution(solution, spec, rules)

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
 
-from watt_market.bound import Multipliers
+from watt_market.border import Multipliers
 from watt_market.dual import polish
 from watt_market.prices import merge_slot
 from watt_market.primal import UNLIMITED, Energies, Filling, cost_u, table, value_u
@@ -31,39 +31,66 @@ TOTAL_ROUNDS: Final = 6
 
 @dataclass(slots=True)
 class Priced:
-    """What the merges of an area say at one rho."""
+    """What the merges of an area say at one rho; prices, costs and values are scaled."""
 
     sells: Integers
     "(S, T) Wh."
     buys: Integers
     "(N, T) Wh."
-    start: Multipliers
+    prices: list[int]
+    "Of each slot."
+    costs: Integers
+    "(S, T): of a Wh, with its comfort at this rho."
+    values: Integers
+    "(N,)"
+    offers: Integers
+    "(S, T) Wh: the caps that took part."
+    bids: Integers
+    "(N, T) Wh."
 
-    def cost_u(self, area: AreaProblem) -> int:
+    def cost_u(self, area: AreaProblem, charge_u: int) -> int:
         """Comfort, and the charges of as many pairs as the longer side has trading rows."""
         rows = max(int(self.sells.any(axis=1).sum()), int(self.buys.any(axis=1).sum()))
-        return int((self.sells * area.alpha).sum()) + area.charge_u * rows
+        return int((self.sells * area.alpha).sum()) + charge_u * rows
+
+
+def pairable(area: AreaProblem) -> tuple[Integers, Integers]:
+    """Rows that can be in a pair at all: offers (S,), bids (N,) of bool."""
+    if area.crossings:
+        return area.offer_crosses, area.bid_crosses
+    return np.asarray(area.allowed.any(axis=1)), np.asarray(area.allowed.any(axis=0))
+
+
+def scaled_worth(area: AreaProblem, rho_scaled: int) -> tuple[Integers, Integers]:
+    """Cost of a Wh of each offer in each slot, with its comfort, (S, T), and value of a bid's, (N,); scaled."""
+    kind = object if rho_scaled > 2**31 else np.int64
+    costs = SCALE * area.costs[:, None].astype(kind) + (SCALE + rho_scaled) * area.alpha.astype(kind)
+    return costs, SCALE * area.values.astype(kind)
 
 
 def priced(area: AreaProblem, rho_scaled: int) -> Priced:
     """Merge every slot of an area at `rho_scaled`; rows with a total take part in their best slots only."""
-    kind = object if rho_scaled > 2**31 else np.int64
-    costs = SCALE * area.costs[:, None].astype(kind) + (SCALE + rho_scaled) * area.alpha.astype(kind)
-    values = SCALE * area.values.astype(kind)
-    paired = area.allowed.any(axis=1).reshape(-1, 1), area.allowed.any(axis=0).reshape(-1, 1)
-    offers, bids = area.offer_caps * paired[0], area.bid_caps * paired[1]
+    costs, values = scaled_worth(area, rho_scaled)
+    sellers, buyers = (one.reshape(-1, 1) for one in pairable(area))
+    offers, bids = area.offer_caps * sellers, area.bid_caps * buyers
     found = _merged(costs, values, offers, bids)
     if (area.offer_totals < NO_TOTAL).any() or (area.bid_totals < NO_TOTAL).any():
         for _ in range(TOTAL_ROUNDS):
-            prices = np.array(found[2], dtype=kind)
-            offers = _best_slots(area.offer_caps * paired[0], area.offer_totals, prices[None, :] - costs)
-            bids = _best_slots(area.bid_caps * paired[1], area.bid_totals, values[:, None] - prices[None, :])
+            prices = np.array(found[2], dtype=costs.dtype)
+            offers = _best_slots(area.offer_caps * sellers, area.offer_totals, prices[None, :] - costs)
+            bids = _best_slots(area.bid_caps * buyers, area.bid_totals, values[:, None] - prices[None, :])
             found = _merged(costs, values, offers, bids)
-    sells, buys, prices_scaled = found
-    at, row = Multipliers.zeros(area), np.array(prices_scaled, dtype=kind)
-    at.u = np.maximum(row[None, :] - costs, 0) * paired[0]
-    at.q = np.maximum(values[:, None] - row[None, :], 0) * paired[1]
-    return Priced(sells, buys, at)
+    return Priced(*found, costs, values, offers, bids)
+
+
+def start_at(area: AreaProblem, rho_scaled: int, prices: Sequence[int]) -> Multipliers:
+    """The multipliers of prices, one per slot: u = [P - cost]^+, q = [value - P]^+. No pair gains anything."""
+    costs, values = scaled_worth(area, rho_scaled)
+    sellers, buyers = (one.reshape(-1, 1) for one in pairable(area))
+    at, row = Multipliers.zeros(area), np.array(prices, dtype=costs.dtype)
+    at.u = np.maximum(row[None, :] - costs, 0) * sellers
+    at.q = np.maximum(values[:, None] - row[None, :], 0) * buyers
+    return at
 
 
 def _merged(
@@ -88,11 +115,11 @@ def _best_slots(caps: Integers, totals: Integers, worth: Integers) -> Integers:
     return found
 
 
-def least_rho(areas: Sequence[AreaProblem], budget_u: int) -> int:
+def least_rho(areas: Sequence[AreaProblem], budget_u: int, charge_u: int) -> int:
     """The least rho, to within RHO_PRECISION, at which the merges of all areas fit the budget (8)."""
 
     def cost(rho_scaled: int) -> int:
-        return sum(priced(area, rho_scaled).cost_u(area) for area in areas)
+        return sum(priced(area, rho_scaled).cost_u(area, charge_u) for area in areas)
 
     if cost(0) <= budget_u:
         return 0
@@ -125,7 +152,8 @@ class Answer:
 def search_area(area: AreaProblem, rho_scaled: int) -> Answer:
     """Energies of an area at `rho_scaled`, with no limit on the budget, and its bound. Pure: the task of a worker."""
     found = priced(area, rho_scaled)
-    return Answer(matched(area, rho_scaled, found), *bounded(area, rho_scaled, found.start))
+    start = start_at(area, rho_scaled, found.prices)
+    return Answer(matched(area, rho_scaled, found), *bounded(area, rho_scaled, start))
 
 
 def matched(area: AreaProblem, rho_scaled: int, found: Priced) -> Energies:
@@ -136,33 +164,47 @@ def matched(area: AreaProblem, rho_scaled: int, found: Priced) -> Energies:
     return filling.energies
 
 
-def bounded(area: AreaProblem, rho_scaled: int, start: Multipliers) -> tuple[Multipliers, int]:
+def bounded(
+    area: AreaProblem, rho_scaled: int, start: Multipliers, border: Sequence[int] | None = None
+) -> tuple[Multipliers, int]:
     """The better of two descents from `start`: offers give way first, or bids."""
-    bounds = [polish(area, rho_scaled, start, offers_first=first) for first in (True, False)]
+    bounds = [polish(area, rho_scaled, start, offers_first=first, border=border) for first in (True, False)]
     best = min(bounds, key=lambda bound: bound.scaled())
     return best.at, best.scaled()
 
 
-def idle(area: AreaProblem, rho_scaled: int) -> Answer:
+def idle(area: AreaProblem, rho_scaled: int, border: Sequence[int] | None = None) -> Answer:
     """The answer for an area nobody has searched yet: no pair, and the bound of its clearing prices."""
-    bound = polish(area, rho_scaled, priced(area, rho_scaled).start, sweeps=0)
+    prices = priced(area, rho_scaled).prices if border is None else border
+    bound = polish(area, rho_scaled, start_at(area, rho_scaled, prices), sweeps=0, border=border)
     return Answer({}, bound.at, bound.scaled())
 
 
-def balance(areas: Sequence[AreaProblem], answers: Sequence[Answer], budget_u: int, rho_scaled: int) -> None:
-    """Fit the matchings of all areas into the budget (8), and use what is left of it.
+def cut(areas: Sequence[AreaProblem], energies: Sequence[Energies], budget_u: int) -> int:
+    """Over the budget (8) the pairs that are worth least per unit of comfort and charge go; what is left of it."""
+    left_u = budget_u - sum(cost_u(area, rows) for area, rows in zip(areas, energies, strict=True))
+    if left_u >= 0:
+        return left_u
+    ranked = []
+    for number, (area, own) in enumerate(zip(areas, energies, strict=True)):
+        offers, bids, wh = table(area, own)
+        found = figures(area, offers, bids, wh)
+        spent = found.comforts_u + area.charge_u
+        worth = found.values_u * SCALE // np.maximum(spent, 1)
+        rows = zip(worth.tolist(), offers.tolist(), bids.tolist(), spent.tolist(), strict=True)
+        ranked += [(each, number, offer, bid, cost) for each, offer, bid, cost in rows]
+    for _, number, offer, bid, cost in sorted(ranked):
+        if left_u >= 0:
+            break
+        del energies[number][offer, bid]
+        left_u += cost
+    return left_u
 
-    Over it: the pairs that are worth least per unit of comfort and charge go. Under it, where the budget has a price:
-    areas are filled in turn at falling prices of the budget.
-    """
-    costs = [cost_u(area, answer.energies) for area, answer in zip(areas, answers, strict=True)]
-    over_u = sum(costs) - budget_u
-    if over_u > 0:
-        _cut(areas, answers, over_u)
-        costs = [cost_u(area, answer.energies) for area, answer in zip(areas, answers, strict=True)]
-    left_u = budget_u - sum(costs)
+
+def use_up(areas: Sequence[AreaProblem], answers: Sequence[Answer], left_u: int, rho_scaled: int) -> int:
+    """Use what is left of a budget with a price: areas are filled at falling prices of it; what then remains."""
     if not rho_scaled:
-        return
+        return left_u
     left_u = _loosen(areas, answers, left_u, rho_scaled)
     for percent in FILL_PERCENT:
         for area, answer in zip(areas, answers, strict=True):
@@ -173,6 +215,7 @@ def balance(areas: Sequence[AreaProblem], answers: Sequence[Answer], budget_u: i
                 filling.fill_open()
                 filling.pair_up(filling.offers_left, filling.bids_left)
                 answer.energies, left_u = filling.energies, filling.left_u
+    return left_u
 
 
 def _loosen(areas: Sequence[AreaProblem], answers: Sequence[Answer], left_u: int, rho_scaled: int) -> int:
@@ -198,20 +241,3 @@ LOOSEN_WORTH: Final = 100
 "An area is matched anew only while more than a hundredth of what it spends is left."
 FILL_PERCENT: Final = (100, 97, 90, 70, 0)
 "Of rho: the tie at rho itself first, then what is worth less and less per unit of budget."
-
-
-def _cut(areas: Sequence[AreaProblem], answers: Sequence[Answer], over_u: int) -> None:
-    ranked = []
-    for number, (area, answer) in enumerate(zip(areas, answers, strict=True)):
-        offers, bids, wh = table(area, answer.energies)
-        found = figures(area, offers, bids, wh)
-        spent = found.comforts_u + area.charge_u
-        worth = found.values_u * SCALE // np.maximum(spent, 1)
-        rows = zip(worth.tolist(), offers.tolist(), bids.tolist(), spent.tolist(), strict=True)
-        ranked += [(each, number, offer, bid, cost) for each, offer, bid, cost in rows]
-    ranked.sort()
-    for _, number, offer, bid, cost in ranked:
-        if over_u <= 0:
-            return
-        del answers[number].energies[offer, bid]
-        over_u -= cost

@@ -25,8 +25,8 @@ STEPS_THREE: Final = (666_667, 1_000_000, 1_333_333)
 class Options:
     """Switches of the upper and the lower level; the defaults are the rule sets as they stand."""
 
-    across: bool = False
-    "Pairs of different areas are admissible, at 2X + Y; otherwise every pair stays inside its area, at 2X (3)."
+    crossings: int = 0
+    "Most pairs of one bid with offers of other areas, at 2X + Y (3); 0: every pair stays inside its area, at 2X."
     comfort_steps_ppm: tuple[int, ...] = STEPS_ONE
     "Factors on alpha of equal parts of an offer, ascending: the convex comfort cost in steps."
     headroom_wh: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -38,8 +38,9 @@ class Options:
 
 
 def options_of(spec: EventSpec, rules: RuleSet) -> Options:
-    """Switches of an event under a rule set. Pairs across areas are not a rule set's matter yet (`across` is False)."""
+    """Switches of an event under a rule set."""
     return Options(
+        crossings=rules.crossings,
         price_rule=rules.price_rule,
         comfort_steps_ppm=tuple(rules.comfort_steps_ppm) or STEPS_ONE,
         headroom_wh={chain: (watts * spec.slot_s // 3_600,) * spec.slots for chain, watts in rules.headroom_w},

@@ -16,7 +16,8 @@ import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
 from watt_chain.contract.market import Assignment, Slice
 
-from watt_market.bound import Multipliers, ceil_div
+from watt_market.border import Multipliers
+from watt_market.bound import ceil_div
 from watt_market.upper import AreaProblem, Integers, figures
 
 Energies = dict[tuple[int, int], Integers]
@@ -30,8 +31,12 @@ UNLIMITED: Final = 2**62
 class Filling:
     """Energies of an area under construction, with what is left of each cap and of the budget."""
 
-    def __init__(self, area: AreaProblem, budget_u: int, rho_scaled: int = 0) -> None:
+    def __init__(
+        self, area: AreaProblem, budget_u: int, rho_scaled: int = 0, pairs_of_bid: Integers | None = None
+    ) -> None:
+        """`pairs_of_bid` (N,) is how many pairs each bid may still open; None is as many as it likes."""
         self.area, self.left_u, self.rho_scaled = area, budget_u, rho_scaled
+        self.pairs_of_bid = np.full(len(area.values), UNLIMITED) if pairs_of_bid is None else pairs_of_bid.copy()
         self.energies: Energies = {}
         self.offers_left, self.bids_left = area.offer_caps.copy(), area.bid_caps.copy()
         self.offer_totals, self.bid_totals = area.offer_totals.copy(), area.bid_totals.copy()
@@ -47,7 +52,7 @@ class Filling:
                 wh = _first(wh, np.argsort(-net, kind="stable"), left)
         is_open = (offer, bid) in self.energies
         spare_u = self.left_u - (0 if is_open else area.charge_u)
-        if spare_u < 0:
+        if spare_u < 0 or not (is_open or self.pairs_of_bid[bid] > 0):
             return np.zeros_like(wh)
         if int((wh * area.alpha[offer]).sum()) > spare_u:
             wh = self._afforded(offer, wh, net, spare_u)
@@ -81,11 +86,13 @@ class Filling:
         return had
 
     def _change(self, offer: int, bid: int, wh: Integers) -> None:
-        now = self.energies[offer, bid] + wh if (offer, bid) in self.energies else wh.copy()
+        is_open = (offer, bid) in self.energies
+        now = self.energies[offer, bid] + wh if is_open else wh.copy()
         if now.any():
             self.energies[offer, bid] = now
         else:
             del self.energies[offer, bid]
+        self.pairs_of_bid[bid] += is_open - bool(now.any())
         self.offers_left[offer] -= wh
         self.bids_left[bid] -= wh
         self.offer_totals[offer] -= wh.sum()

@@ -17,8 +17,9 @@ import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE
 
 from watt_market.book import SLOT_WH_MAX
-from watt_market.bound import MULTIPLIER_MAX, Multipliers
-from watt_market.primal import Energies, Filling
+from watt_market.border import MULTIPLIER_MAX, Multipliers
+from watt_market.network import Network, within_headroom
+from watt_market.primal import Energies, Filling, cost_u
 from watt_market.upper import NO_TOTAL, AreaProblem
 
 MIP_GAP = 2e-4
@@ -43,55 +44,78 @@ class _Model:
     limits: list[float] = field(default_factory=list)
     entries: list[list[tuple[int, float]]] = field(default_factory=list)
     energy: list[tuple[int, int, int, int]] = field(default_factory=list)
-    "(area, offer, bid, slot) of the leading columns."
+    "(area, offer, bid, slot) of the leading columns; the area after the last one holds the crossings."
+    rooms: list[int] = field(default_factory=list)
     rows: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
-    "(multiplier, area, row, slot) of the caps and totals; slot is 0 for a total."
+    "(multiplier, area, row, slot) of the caps and totals; slot is 0 for a total, row for a headroom."
 
     def row(self, limit: float) -> int:
         self.limits.append(limit)
         self.entries.append([])
         return len(self.limits) - 1
 
-    def enter(self, column: int, key: tuple[str, int, int, int], limit: int) -> None:
+    def enter(self, column: int, key: tuple[str, int, int, int], limit: int, sign: float = 1.0) -> None:
         if key not in self.rows:
             self.rows[key] = self.row(float(limit))
-        self.entries[self.rows[key]].append((column, 1.0))
+        self.entries[self.rows[key]].append((column, sign))
 
 
 BUDGET_ROW = 0
 
 
-def solve(
-    areas: Sequence[AreaProblem], budget_u: int, time_limit_s: int
-) -> tuple[int, list[Energies], list[Multipliers]]:
-    """Return rho (scaled), feasible energies of every area, and a start for the multipliers of every area.
+@dataclass(slots=True)
+class Told:
+    """What HiGHS proposes, as integers."""
+
+    rho_scaled: int
+    energies: list[Energies]
+    "Feasible, of every area."
+    crossings: Energies
+    "Feasible beside them; keys number all rows."
+    starts: list[Multipliers]
+
+
+def solve(areas: Sequence[AreaProblem], network: Network | None, budget_u: int, time_limit_s: int) -> Told:
+    """Ask HiGHS for energies and multipliers of all areas, and of crossings where there is a network.
 
     Raises SolverError when HiGHS ends without a solution of either program, crashes, or answers with nonsense.
     """
-    model = _build(areas, budget_u)
+    model = _build(areas, network, budget_u)
     starts = [Multipliers.zeros(area) for area in areas]
+    proposal: list[Energies] = [{} for _ in range(len(areas) + 1)]
     if not model.energy:
-        return 0, _repaired(areas, budget_u, 0, [{} for _ in areas]), starts
+        return Told(0, *_repaired(areas, network, budget_u, 0, proposal), starts)
     _, duals = _run(model, integral=False, time_limit_s=time_limit_s)
     values, _ = _run(model, integral=True, time_limit_s=time_limit_s)
-    proposal: list[Energies] = [{} for _ in areas]
     for column, (a, offer, bid, slot) in enumerate(model.energy):
         wh = min(math.floor(values[column] + ROUND_UP), SLOT_WH_MAX)
         if wh > 0:
-            proposal[a].setdefault((offer, bid), np.zeros(areas[a].slots, dtype=np.int64))[slot] = wh
+            proposal[a].setdefault((offer, bid), np.zeros(areas[0].slots, dtype=np.int64))[slot] = wh
     for (name, a, number, slot), row in model.rows.items():
-        table = getattr(starts[a], name)
-        table[(number, slot) if table.ndim == 2 else number] = _scaled(duals[row])
+        if name != "h":
+            table = getattr(starts[a], name)
+            table[(number, slot) if table.ndim == 2 else number] = _scaled(duals[row])
     rho_scaled = _scaled(duals[BUDGET_ROW])
-    return rho_scaled, _repaired(areas, budget_u, rho_scaled, proposal), starts
+    return Told(rho_scaled, *_repaired(areas, network, budget_u, rho_scaled, proposal), starts)
 
 
 def _repaired(
-    areas: Sequence[AreaProblem], budget_u: int, rho_scaled: int, proposal: Sequence[Energies]
-) -> list[Energies]:
-    """Integers of every area, within what the areas before it left of the budget."""
+    areas: Sequence[AreaProblem], network: Network | None, budget_u: int, rho_scaled: int, proposal: Sequence[Energies]
+) -> tuple[list[Energies], Energies]:
+    """Integers of the crossings and of every area, within what those before left of the budget."""
+    crossings: Energies = {}
+    if network is not None:
+        area = network.dense()
+        filling = Filling(area, budget_u, pairs_of_bid=np.full(len(area.values), area.crossings))
+        for pair in sorted(proposal[-1]):
+            filling.add(*pair, proposal[-1][pair])
+        for pair in filling.losers():
+            filling.drop(*pair)
+        crossings = within_headroom(network, 0, filling.energies)
+        budget_u -= cost_u(area, crossings)
+        areas = network.rests(crossings)
     fillings = []
-    for area, rows in zip(areas, proposal, strict=True):
+    for area, rows in zip(areas, proposal, strict=False):
         filling = Filling(area, budget_u)
         for pair in sorted(rows):
             filling.add(*pair, rows[pair])
@@ -103,7 +127,7 @@ def _repaired(
         filling.left_u, filling.rho_scaled = budget_u, rho_scaled
         filling.settle()
         budget_u = filling.left_u
-    return [filling.energies for filling in fillings]
+    return [filling.energies for filling in fillings], crossings
 
 
 def _scaled(dual: float) -> int:
@@ -113,33 +137,61 @@ def _scaled(dual: float) -> int:
     return min(max(0, round(-dual * MULTIPLIER_SCALE)), MULTIPLIER_MAX)
 
 
-def _build(areas: Sequence[AreaProblem], budget_u: int) -> _Model:
+def _build(areas: Sequence[AreaProblem], network: Network | None, budget_u: int) -> _Model:
+    """The program: columns of the areas, then those of the crossings, whose rows are the areas' own."""
     model = _Model()
     model.row(float(budget_u))
-    links: list[tuple[int, int, int, int, int]] = []  # energy column, area, offer, bid, room
     for a, area in enumerate(areas):
-        for offer, bid in np.argwhere(area.allowed).tolist():
-            for slot in range(area.slots):
-                room = int(min(area.offer_caps[offer, slot], area.bid_caps[bid, slot]))
-                alpha = int(area.alpha[offer, slot])
-                net = int(area.values[bid] - area.costs[offer]) - alpha
-                if not room or net <= 0:
-                    continue
-                column = len(model.energy)
-                model.energy.append((a, offer, bid, slot))
-                model.cost.append(float(-net))
-                model.upper.append(float(room))
-                model.enter(column, ("u", a, offer, slot), int(area.offer_caps[offer, slot]))
-                model.enter(column, ("q", a, bid, slot), int(area.bid_caps[bid, slot]))
-                if area.offer_totals[offer] < NO_TOTAL:
-                    model.enter(column, ("e", a, offer, 0), int(area.offer_totals[offer]))
-                if area.bid_totals[bid] < NO_TOTAL:
-                    model.enter(column, ("d", a, bid, 0), int(area.bid_totals[bid]))
-                if alpha:
-                    model.entries[BUDGET_ROW].append((column, float(alpha)))
-                links.append((column, a, offer, bid, room))
+        _enter(
+            model,
+            a,
+            area,
+            [(a, offer) for offer in range(len(area.costs))],
+            [(a, bid) for bid in range(len(area.values))],
+        )
+    if network is not None:
+        _enter(model, len(areas), network.dense(), network.offer_places(), network.bid_places())
+        for column, (a, offer, bid, slot) in enumerate(model.energy):
+            if a < len(areas):
+                continue
+            for number, sign in ((int(network.bid_area[bid]), 1.0), (int(network.offer_area[offer]), -1.0)):
+                most = network.headroom.get(areas[number].chain)
+                if most is not None:
+                    model.enter(column, ("h", number, 0, slot), most[slot], sign)
+    _link(model, [*areas, *([] if network is None else [network.both])])
+    return model
+
+
+def _enter(
+    model: _Model, a: int, area: AreaProblem, offers: Sequence[tuple[int, int]], bids: Sequence[tuple[int, int]]
+) -> None:
+    """The energy columns of one area; `offers` and `bids` say in which area and row each of its rows stands."""
+    for offer, bid in np.argwhere(area.allowed).tolist():
+        for slot in range(area.slots):
+            room = int(min(area.offer_caps[offer, slot], area.bid_caps[bid, slot]))
+            alpha = int(area.alpha[offer, slot])
+            net = int(area.values[bid] - area.costs[offer]) - alpha
+            if not room or net <= 0:
+                continue
+            column = len(model.energy)
+            model.energy.append((a, offer, bid, slot))
+            model.rooms.append(room)
+            model.cost.append(float(-net))
+            model.upper.append(float(room))
+            model.enter(column, ("u", *offers[offer], slot), int(area.offer_caps[offer, slot]))
+            model.enter(column, ("q", *bids[bid], slot), int(area.bid_caps[bid, slot]))
+            if area.offer_totals[offer] < NO_TOTAL:
+                model.enter(column, ("e", *offers[offer], 0), int(area.offer_totals[offer]))
+            if area.bid_totals[bid] < NO_TOTAL:
+                model.enter(column, ("d", *bids[bid], 0), int(area.bid_totals[bid]))
+            if alpha:
+                model.entries[BUDGET_ROW].append((column, float(alpha)))
+
+
+def _link(model: _Model, areas: Sequence[AreaProblem]) -> None:
+    """The columns y of the pairs, and the strong rows w <= M y."""
     columns: dict[tuple[int, int, int], int] = {}
-    for energy_column, a, offer, bid, room in links:
+    for energy_column, ((a, offer, bid, _), room) in enumerate(zip(model.energy, model.rooms, strict=True)):
         if (a, offer, bid) not in columns:
             columns[a, offer, bid] = len(model.cost)
             model.cost.append(float(areas[a].charge_u))
@@ -148,7 +200,6 @@ def _build(areas: Sequence[AreaProblem], budget_u: int) -> _Model:
                 model.entries[BUDGET_ROW].append((columns[a, offer, bid], float(areas[a].charge_u)))
         row = model.row(0.0)
         model.entries[row] += [(energy_column, 1.0), (columns[a, offer, bid], -float(room))]
-    return model
 
 
 def _run(model: _Model, *, integral: bool, time_limit_s: int) -> tuple[list[float], list[float]]:

@@ -8,11 +8,13 @@ Symbols of the paper, their names here, units, and equations (BIDDING.md has the
     v_b c_s  values, costs         u/Wh      limit price of a bid; ask of an offer plus its default risk r_s
     alpha_st alpha[s, t]           u/Wh      comfort coefficient, Eq. (2): the event's or the household's own
     f        charge_u              u         gamma * 2X, Eq. (3), same station
+    f_x      across_u              u         gamma * (2X + Y), Eq. (3), different stations
 
 Everything is an integer. The admissible pairs follow from the book alone: neither the solver nor the master can leave
 one out, and the bound covers all of them.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from watt_chain.contract.event import EventSpec
-from watt_chain.contract.market import Bid, Book, Offer, PairTerms, Slice, pair_charge_u
+from watt_chain.contract.market import Bid, Book, Crossing, Offer, PairTerms, Slice, across_charge_u, pair_charge_u
 from watt_chain.contract.rules import PPM, RuleSet, risk_u_per_wh
 
 from watt_market.options import Options, options_of
@@ -45,6 +47,8 @@ class AreaProblem:
     offer_totals: Integers
     "(S,); NO_TOTAL where there is none."
     bid_totals: Integers
+    asks: Integers
+    "(S,): c_s."
     costs: Integers
     "(S,): c_s + r_s."
     values: Integers
@@ -53,9 +57,18 @@ class AreaProblem:
     "(S, T)"
     allowed: Integers
     "(S, N) of bool: admissible pairs."
-    prices: tuple[int, ...]
-    "One price per slot where the price rule has one, otherwise empty."
+    offer_prices: Integers | None
+    "(S, T): price of the slot where the price rule has one, in the seller's area; otherwise None."
+    bid_prices: Integers | None
+    "(N, T): the same in the buyer's area."
     k_ppm: int
+    across_u: int
+    crossings: int
+    "Most crossings of one bid; 0 where every pair stays inside its area."
+    offer_crosses: Integers
+    "(S,) of bool: rows that a row of another area may pair with, whatever it declares."
+    bid_crosses: Integers
+    "(N,) of bool."
 
     @property
     def slots(self) -> int:
@@ -65,11 +78,6 @@ class AreaProblem:
         """M_sbt of a slot, (S, N); 0 for pairs that are not admissible."""
         room: Integers = np.minimum(self.offer_caps[:, slot, None], self.bid_caps[None, :, slot]) * self.allowed
         return room
-
-
-def across_charge_u(spec: EventSpec, rules: RuleSet) -> int:
-    """Eq. (3) between two stations: gamma * (2X + Y); inside one it is `pair_charge_u`."""
-    return rules.gamma_u_per_ms * (2 * spec.x_ms + spec.y_ms)
 
 
 def admissible(book: Book, rules: RuleSet) -> list[tuple[int, int]]:
@@ -114,17 +122,15 @@ def trimmed_bid_wh(bid: Bid, pair_count: int, charge_u: int) -> list[int]:
 def problem(book: Book, spec: EventSpec, rules: RuleSet, options: Options | None = None) -> AreaProblem:
     """Derive the program of one area from its (checked) book; `options` default to those of the rule set."""
     options = options or options_of(spec, rules)
-    charge_u = pair_charge_u(spec, rules)
+    charge_u, across_u = pair_charge_u(spec, rules), across_charge_u(spec, rules)
     shape = (len(book.offers), len(book.bids))
     allowed = _allowed(book.offers, book.bids, rules) if min(shape) else np.zeros(shape, dtype=bool)
-    partners = allowed.sum(axis=0).tolist()
-    if options.across:  # every seller of another area may be a partner too; the escrow must cover the dearer charge
-        charge_most, partners = across_charge_u(spec, rules), [count + PARTNERS_ACROSS_MAX for count in partners]
-    else:
-        charge_most = charge_u
+    partners = (allowed.sum(axis=0) + options.crossings).tolist()
+    charge_most = max(charge_u, across_u) if options.crossings else charge_u
     bid_caps = [trimmed_bid_wh(bid, count, charge_most) for bid, count in zip(book.bids, partners, strict=True)]
     costs = [offer.price_u_per_wh + risk_u_per_wh(rules, offer.credit) for offer in book.offers]
     alpha = [offer.alpha_u_per_wh or spec.alpha_u_per_wh for offer in book.offers]
+    cap = rules.price_cap_u_per_wh
     area = AreaProblem(
         chain=book.chain,
         charge_u=charge_u,
@@ -132,18 +138,21 @@ def problem(book: Book, spec: EventSpec, rules: RuleSet, options: Options | None
         bid_caps=_table(bid_caps, spec.slots),
         offer_totals=np.array([offer.total_wh or NO_TOTAL for offer in book.offers], dtype=np.int64),
         bid_totals=np.array([bid.total_wh or NO_TOTAL for bid in book.bids], dtype=np.int64),
+        asks=np.array([offer.price_u_per_wh for offer in book.offers], dtype=np.int64),
         costs=np.array(costs, dtype=np.int64),
         values=np.array([bid.price_u_per_wh for bid in book.bids], dtype=np.int64),
         alpha=_table(alpha, spec.slots),
         allowed=allowed,
-        prices=(),
+        offer_prices=None,
+        bid_prices=None,
         k_ppm=options.k_ppm,
+        across_u=across_u,
+        crossings=options.crossings,
+        # An ask below the cap, a limit not over it: whatever other areas declare, no other row can pair.
+        offer_crosses=np.array([offer.price_u_per_wh < cap for offer in book.offers], dtype=bool),
+        bid_crosses=np.array([bid.price_u_per_wh <= cap for bid in book.bids], dtype=bool),
     )
     return area if options.price_rule == "k-double" else _priced(area, options)
-
-
-PARTNERS_ACROSS_MAX: Final = 8
-"Pairs across areas that one bid's escrow reserves charges for; a bid has no more of them."
 
 
 def _table(rows: Sequence[Sequence[int]], slots: int) -> Integers:
@@ -158,38 +167,30 @@ def _priced(area: AreaProblem, options: Options) -> AreaProblem:
         prices, offers, bids = reduced_caps(costs, area.values, offers, bids)
     else:
         prices = slot_prices(costs, area.values, offers, bids)
-    return AreaProblem(
-        area.chain, area.charge_u, offers, bids, area.offer_totals, area.bid_totals, area.costs, area.values,
-        area.alpha, area.allowed, tuple(prices), area.k_ppm,
-    )  # fmt: skip
+    row = np.array(prices, dtype=np.int64)
+    return dataclasses.replace(
+        area,
+        offer_caps=offers,
+        bid_caps=bids,
+        offer_prices=np.tile(row, (len(offers), 1)),
+        bid_prices=np.tile(row, (len(bids), 1)),
+    )
 
 
 def pair_prices(area: AreaProblem, offers: Integers, bids: Integers) -> Integers:
     """Contract price of the pairs (offers[i], bids[i]) in every slot, (P, T).
 
     k-double auction: a + (v - a) k, rounded down, with a = c_s + r_s + alpha_st: at k = 1/2 the midpoint. With one
-    price per slot: that price, moved into [a, v] where a pair lies beside it.
+    price per slot: that price, moved into [a, v] where a pair lies beside it; between two areas the midpoint of theirs.
     """
     floors = area.costs[offers, None] + area.alpha[offers]
     ceilings = area.values[bids, None]
-    if area.prices:
-        moved: Integers = np.minimum(np.maximum(np.array(area.prices, dtype=np.int64), floors), ceilings)
+    if area.offer_prices is not None and area.bid_prices is not None:
+        slot = (area.offer_prices[offers] + area.bid_prices[bids]) // 2
+        moved: Integers = np.minimum(np.maximum(slot, floors), ceilings)
         return moved
     split: Integers = floors + (ceilings - floors) * area.k_ppm // PPM
     return split
-
-
-def pair_terms(offer: Offer, bid: Bid, slot_wh: Sequence[int], spec: EventSpec, rules: RuleSet) -> PairTerms:
-    """Contract price of each slot under the k-double auction, and the charge of the pair.
-
-    Price of slot t at k = 1/2: (v_b + c_s + r_s + alpha_t) // 2. `slot_wh` does not enter it: the price is linear in
-    nothing but the two declarations, the credit and the weather.
-    """
-    floor_u = offer.price_u_per_wh + risk_u_per_wh(rules, offer.credit)
-    alphas = (offer.alpha_u_per_wh or spec.alpha_u_per_wh)[: len(slot_wh)]
-    k_ppm = options_of(spec, rules).k_ppm
-    prices = [floor_u + alpha + (bid.price_u_per_wh - floor_u - alpha) * k_ppm // PPM for alpha in alphas]
-    return PairTerms(price_u_per_wh=prices, charge_u=pair_charge_u(spec, rules))
 
 
 def slice_terms(book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> list[PairTerms]:
@@ -200,6 +201,49 @@ def slice_terms(book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> lis
     offers = np.array([one.offer for one in part.assignments])
     bids = np.array([one.bid for one in part.assignments])
     return [PairTerms([int(one) for one in row], area.charge_u) for row in pair_prices(area, offers, bids)]
+
+
+def crossing_terms(offers: Book, bids: Book, crossing: Crossing, spec: EventSpec, rules: RuleSet) -> PairTerms:
+    """Contract prices and charge of a crossing from the books of the seller's and of the buyer's area."""
+    area = union([problem(offers, spec, rules), problem(bids, spec, rules)])
+    row = pair_prices(area, np.array([crossing.offer]), np.array([len(offers.bids) + crossing.bid]))[0]
+    return PairTerms([int(one) for one in row], area.charge_u)
+
+
+def union(areas: Sequence[AreaProblem]) -> AreaProblem:
+    """The rows of all areas, one area after another, at the charge between areas; `allowed` is left empty.
+
+    Row r of areas[n] is row r + (rows of areas[0] ... areas[n-1]) of the union. At least one area.
+    """
+
+    def stacked(name: str) -> Integers:
+        return np.concatenate([getattr(area, name) for area in areas])
+
+    priced = areas[0].offer_prices is not None
+    stacked_rows: dict[str, Any] = {name: stacked(name) for name in (*OFFER_ROWS, *BID_ROWS)}
+    return dataclasses.replace(
+        areas[0],
+        chain=0,
+        charge_u=areas[0].across_u,
+        allowed=np.zeros((0, 0), dtype=bool),
+        offer_prices=stacked("offer_prices") if priced else None,
+        bid_prices=stacked("bid_prices") if priced else None,
+        **stacked_rows,
+    )
+
+
+OFFER_ROWS: Final = ("offer_caps", "offer_totals", "asks", "costs", "alpha", "offer_crosses")
+BID_ROWS: Final = ("bid_caps", "bid_totals", "values", "bid_crosses")
+"Arrays of an area with one entry per offer, and with one per bid."
+
+
+def rows_of(area: AreaProblem, offers: Integers, bids: Integers, **changes: Any) -> AreaProblem:
+    """Some rows of an area, numbered anew in the order given; `changes` replace whole fields."""
+    picked = {name: getattr(area, name)[offers] for name in OFFER_ROWS}
+    picked |= {name: getattr(area, name)[bids] for name in BID_ROWS}
+    if area.offer_prices is not None and area.bid_prices is not None:
+        picked |= {"offer_prices": area.offer_prices[offers], "bid_prices": area.bid_prices[bids]}
+    return dataclasses.replace(area, **(picked | changes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ PARTS: tuple[type[msgspec.Struct], ...] = (
     market.Slice,
     market.Crossing,
     market.Across,
+    market.Leg,
+    market.Border,
     market.Solution,
     objects.PlugRegisters,
     objects.AreaReport,

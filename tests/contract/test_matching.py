@@ -106,9 +106,9 @@ def bad_solutions(good: Solution) -> dict[str, Solution]:
     greedier = replace(part.assignments[0], slot_wh=[wh + 1 for wh in part.assignments[0].slot_wh])
     return {
         "slices": replace(good, slices=[]),
-        "slice-": replace(good, slices=[replace(part, value_u=part.value_u + 1)]),
-        "slice-oversell": replace(good, slices=[replace(part, assignments=[greedier, *part.assignments[1:]])]),
-        "slice-bound": replace(good, slices=[replace(part, bound_u=part.bound_u - 1)]),
+        "chain-1-slice-": replace(good, slices=[replace(part, value_u=part.value_u + 1)]),
+        "chain-1-slice-oversell": replace(good, slices=[replace(part, assignments=[greedier, *part.assignments[1:]])]),
+        "chain-1-slice-bound": replace(good, slices=[replace(part, bound_u=part.bound_u - 1)]),
         "solution-": replace(good, value_u=good.value_u + 1),
         "solution-bound": replace(good, bound_u=good.bound_u + 1),
         "unknown-event": replace(good, event=5),
@@ -133,10 +133,7 @@ class Blind:
     def __init__(self, world: World) -> None:
         self._market = world.market
 
-    def check_slice(self, *arguments: object) -> str:
-        return ""
-
-    def check_solution(self, *arguments: object) -> str:
+    def check(self, *arguments: object) -> str:
         return ""
 
     def __getattr__(self, name: str) -> object:

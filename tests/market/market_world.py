@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 from watt_chain.contract.event import EventSpec, Unit
-from watt_chain.contract.market import Bid, Book, Offer, Slice
+from watt_chain.contract.market import Assignment, Bid, Book, Offer, PairTerms, Slice
 from watt_chain.contract.rules import RULES_1, RuleSet
 from watt_market.book import canonical
+from watt_market.checker import Checker
 from watt_market.primal import Energies, table
 from watt_market.upper import AreaProblem, Figures, figures
 
@@ -65,6 +66,13 @@ def bid(number: int, price: int, slot_wh: Sequence[int], limit_u: int = RICH) ->
 
 def book_of(offers: Sequence[Offer], bids: Sequence[Bid], chain: int = 1) -> Book:
     return canonical(1, chain, offers, bids)
+
+
+def terms_of(seller: Offer, buyer: Bid, slot_wh: Sequence[int], spec: EventSpec, rule_set: RuleSet) -> PairTerms:
+    """Contract terms of a pair that is alone in its book."""
+    book = book_of([seller], [buyer])
+    part = Slice(1, [Assignment(0, 0, list(slot_wh))], [], [], 0, 0, 0, 0)
+    return Checker().slice_terms(book, part, spec, rule_set)[0]
 
 
 def random_books(seed: int, rows: int, slots: int, areas: int = 1, most_wh: int = 400) -> tuple[list[Book], list[int]]:

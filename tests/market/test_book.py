@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from market_world import bid, book_of, offer, rules, signal, user
+from market_world import bid, book_of, offer, rules, signal, terms_of, user
 from msgspec.structs import replace
 from watt_chain.contract.market import Bid, Offer
 from watt_market.book import canonical, check_book
 from watt_market.engine import Market
+from watt_market.upper import admissible
 
 SPEC = signal([10, 10])
 
@@ -51,7 +52,6 @@ def test_given_a_malformed_book_then_the_row_is_named() -> None:
     }
     for reason, case in broken.items():
         assert check_book(case, SPEC) == reason
-        assert Market().pairs(case, SPEC, rules()) == []
 
 
 def test_pairs_follow_the_rule_alone() -> None:
@@ -60,7 +60,7 @@ def test_pairs_follow_the_rule_alone() -> None:
         [bid(11, 400, [0, 70]), bid(12, 401, [70, 0]), bid(13, 7_000, [9, 9])],
     )
     # 0-0 shares no slot; 1-0 has no margin; 2 offers nothing; bid 2 is over the price cap of 6,000.
-    assert Market().pairs(book, SPEC, rules()) == [(0, 1), (1, 1)]
+    assert admissible(book, rules()) == [(0, 1), (1, 1)]
 
 
 @pytest.mark.row("I5", "J10")
@@ -68,7 +68,7 @@ def test_given_less_credit_then_the_default_risk_raises_the_price_and_can_close_
     rule_set, buyer = rules(risk_u_per_wh=100), bid(11, 300, [100, 100])
     prices = []
     for credit in (100, 80, 60, 50):
-        terms = Market().pair_terms(offer(1, 200, [100, 100], credit), buyer, [100, 100], SPEC, rule_set)
+        terms = terms_of(offer(1, 200, [100, 100], credit), buyer, [100, 100], SPEC, rule_set)
         prices.append(terms.price_u_per_wh[0])
     assert prices == [255, 265, 275, 280]
     sold = []

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from market_world import bid, book_of, offer, random_books, rules, signal
 from msgspec.structs import replace
 from watt_chain.contract.market import MULTIPLIER_SCALE, Across, Assignment, Slice, Solution
-from watt_market.bound import Bound, Multipliers
+from watt_market.border import Multipliers
+from watt_market.bound import Bound
 from watt_market.certificate import check_slice, check_solution
 from watt_market.dual import polish
 from watt_market.engine import Market
@@ -203,9 +204,9 @@ def test_given_a_poor_matching_with_a_true_bound_then_the_gap_refuses_it() -> No
     assert check_solution(replace(solution, slices=[part, part]), spec, RULES) == "solution-slices"
 
 
-def test_given_pairs_across_areas_then_they_are_refused_until_somebody_can_check_them() -> None:
+def test_given_pairs_across_areas_then_they_are_refused_where_the_rules_know_none() -> None:
     _, spec, solution = cleared()
-    free = Across([], [], 1_000, 0, 0, 1_000, 0)
+    free = Across([], [], [], 1_000, 0, 0, 1_000, 0)
     richer = replace(solution, across=free, value_u=solution.value_u + 1_000, bound_u=solution.bound_u + 1_000)
     assert check_solution(richer, spec, RULES) == "solution-across"
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from market_world import RICH, bid, book_of, brute_force_u, offer, random_books, rules, signal
+from market_world import RICH, bid, book_of, brute_force_u, offer, random_books, rules, signal, terms_of
 from watt_chain.contract.market import Book, Solution
 from watt_chain.contract.market import Market as MarketProtocol
 from watt_market import engine
@@ -143,7 +143,7 @@ def test_any_book_clears_to_a_certified_rational_and_affordable_matching(
     spent_u = [0] * len(book.bids)
     for assignment in part.assignments:
         seller, buyer = book.offers[assignment.offer], book.bids[assignment.bid]
-        terms = MARKET.pair_terms(seller, buyer, assignment.slot_wh, spec, rule_set)
+        terms = terms_of(seller, buyer, assignment.slot_wh, spec, rule_set)
         paid_u = sum(price * wh for price, wh in zip(terms.price_u_per_wh, assignment.slot_wh, strict=True))
         comfort_u = sum(a * wh for a, wh in zip(alpha, assignment.slot_wh, strict=True))
         energy_wh = sum(assignment.slot_wh)

@@ -18,7 +18,7 @@ from watt_market.bound import ceil_div
 from watt_market.certificate import check_slice
 from watt_market.dual import polish
 from watt_market.engine import Market
-from watt_market.greedy import priced
+from watt_market.greedy import priced, start_at
 from watt_market.upper import problem
 
 RULES = rules(gap_ppm=1_000_000)
@@ -31,12 +31,12 @@ def with_tree(seed: int) -> tuple[Book, EventSpec, Solution, Slice]:
     books, alpha = random_books(seed + 1, 5, 4)
     spec = signal(alpha, x_ms=400)
     solution = Market().clear(books, spec, RULES)
-    area, part = problem(books[0], spec, RULES), solution.slices[0]
+    area, part, rho = problem(books[0], spec, RULES), solution.slices[0], solution.rho_scaled
     first, second = [(int(s), int(b)) for s, b in np.argwhere(area.allowed)[:2]]
     paths = [[(*first, 0)], [(*first, 1), (*second, 0)], [(*first, 1), (*second, 1)]]
     leaves = []
     for path in paths:
-        bound = polish(area, solution.rho_scaled, priced(area, solution.rho_scaled).start, path)
+        bound = polish(area, rho, start_at(area, rho, priced(area, rho).prices), path)
         scaled, at = bound.scaled(), bound.at
         bound_u = ceil_div(scaled, MULTIPLIER_SCALE)
         leaves.append(Leaf(path, at.u.tolist(), at.q.tolist(), [], [], bound_u, bound_u * MULTIPLIER_SCALE - scaled))

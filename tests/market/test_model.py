@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from market_world import RICH, bid, book_of, brute_force_u, offer, random_books, rules, signal, user
+from market_world import RICH, bid, book_of, brute_force_u, offer, random_books, rules, signal, terms_of, user
 from msgspec.structs import replace
 from watt_chain.contract.market import Assignment, Book, Offer, Slice, Solution
 from watt_market.book import check_book, stepped
@@ -77,7 +77,7 @@ def test_given_a_household_that_minds_more_then_its_own_comfort_coefficient_deci
     part, _ = clear(book_of([easy, hard], [bid(11, 500, [100])]), [40])
     assert [a.offer for a in part.assignments] == [0]
     assert part.comfort_u == 40 * 100
-    terms = Market().pair_terms(hard, bid(11, 500, [100]), [100], signal([40]), RULES)
+    terms = terms_of(hard, bid(11, 500, [100]), [100], signal([40]), RULES)
     assert terms.price_u_per_wh == [(500 + 190 + 150) // 2]
 
 
@@ -158,7 +158,7 @@ def test_a_battery_s_least_ask_covers_losses_and_wear_so_that_selling_never_lose
     book = book_of([battery_offer(user(1), CAR, made, 220, 60)], [bid(11, 300, [9_000, 9_000])])
     part, _ = clear(book, [0, 0])
     (pair,) = part.assignments
-    prices = Market().pair_terms(book.offers[0], book.bids[0], pair.slot_wh, signal([0, 0]), RULES).price_u_per_wh
+    prices = terms_of(book.offers[0], book.bids[0], pair.slot_wh, signal([0, 0]), RULES).price_u_per_wh
     assert min(prices) >= ask
     part, _ = clear(book_of([battery_offer(user(1), CAR, made, 220, 60)], [bid(11, 273, [9_000, 9_000])]), [0, 0])
     assert part.assignments == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from market_world import random_books, rules, signal
+from market_world import random_books, rules, signal, terms_of
 from watt_market.comfort import alpha_u_per_wh, alphas_u_per_wh
 from watt_market.engine import Market
 from watt_market.incentive import incentive_price, mean_price_u_per_wh
@@ -91,6 +91,6 @@ def test_given_delivery_then_equation_1_is_minus_the_cost_less_what_was_breached
 def test_the_contract_price_is_the_midpoint_rounded_down() -> None:
     books, alpha = random_books(3, 4, 4)
     seller, buyer = books[0].offers[0], books[0].bids[0]
-    terms = Market().pair_terms(seller, buyer, [1] * 4, signal(alpha), RULES)
+    terms = terms_of(seller, buyer, [1] * 4, signal(alpha), RULES)
     assert terms.price_u_per_wh == [(buyer.price_u_per_wh + seller.price_u_per_wh + a) // 2 for a in alpha]
     assert terms.charge_u == 5 * 2 * 20

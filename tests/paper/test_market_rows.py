@@ -9,9 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "market"))
 
-from market_world import bid, book_of, offer, random_books, rules, signal
+from market_world import bid, book_of, offer, random_books, rules, signal, terms_of
 from msgspec.structs import replace
 from watt_chain.contract.market import Assignment
+from watt_market.book import check_book
 from watt_market.certificate import check_slice
 from watt_market.engine import Market
 from watt_market.lower import check_dispatch, dispatch, grid_cost
@@ -38,7 +39,7 @@ def test_the_comfort_cost_falls_on_the_side_that_gives_energy_up() -> None:
     """'the comfort cost of low-voltage users equivalent to the power supply side in demand response is mainly
     considered': the price repays the seller half of alpha, and never leaves it below ask plus alpha."""
     seller, buyer = offer(1, 200, [100]), bid(11, 500, [100])
-    mild, cold = (Market().pair_terms(seller, buyer, [100], signal([a]), RULES).price_u_per_wh[0] for a in (0, 100))
+    mild, cold = (terms_of(seller, buyer, [100], signal([a]), RULES).price_u_per_wh[0] for a in (0, 100))
     assert (mild, cold) == (350, 400)
     (part,) = Market().clear([book_of([seller], [buyer])], signal([100]), RULES).slices
     assert matched_income(book_of([seller], [buyer]), part).comfort_u == 100 * 100
@@ -48,7 +49,7 @@ def test_the_comfort_cost_falls_on_the_side_that_gives_energy_up() -> None:
 def test_the_charge_inside_a_station_is_two_communications() -> None:
     """'the communication time cost is twice the time cost of a single communication, that is, 2X'."""
     for x_ms in (0, 1, 20, 35):
-        terms = Market().pair_terms(offer(1, 200, [1]), bid(11, 500, [1]), [1], signal([0], x_ms=x_ms), RULES)
+        terms = terms_of(offer(1, 200, [1]), bid(11, 500, [1]), [1], signal([0], x_ms=x_ms), RULES)
         assert terms.charge_u == RULES.gamma_u_per_ms * 2 * x_ms
 
 
@@ -67,12 +68,9 @@ def test_loads_are_not_negative_in_any_slot() -> None:
 def test_prices_are_not_negative() -> None:
     """'Eq. 6 makes the constraint that the total price of the seller's contracted electricity must be
     non-negative'."""
-    spec = signal([40])
-    for book in (
-        book_of([offer(1, -1, [100])], [bid(11, 500, [100])]),
-        book_of([offer(1, 200, [100])], [bid(11, -500, [100])]),
-    ):
-        assert Market().pairs(book, spec, RULES) == []
+    asks, limits = offer(1, -1, [100]), bid(11, -500, [100])
+    assert check_book(book_of([asks], [bid(11, 500, [100])]), signal([40])) == "book-offer-0-price"
+    assert check_book(book_of([offer(1, 200, [100])], [limits]), signal([40])) == "book-bid-0-price"
 
 
 @pytest.mark.row("I14")

@@ -125,7 +125,7 @@ def _free_cost_u(books: list[Any], spec: Any) -> int:
     from watt_market.upper import problem
 
     areas = [problem(book, spec, RULES_1) for book in books]
-    return sum(priced(area, 0).cost_u(area) for area in areas)
+    return sum(priced(area, 0).cost_u(area, area.charge_u) for area in areas)
 
 
 def _cpu_s() -> float:

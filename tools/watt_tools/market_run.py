@@ -17,7 +17,6 @@ from watt_market.engine import Run, run_here
 if TYPE_CHECKING:
     from watt_market.engine import Task
     from watt_market.greedy import Answer
-    from watt_market.upper import AreaProblem
 
 AHEAD: Final = 64
 "Tasks in flight; each carries an area's arrays, so this bounds the memory of a large clearing."
@@ -31,12 +30,12 @@ def processes(jobs: int) -> Iterator[Run]:
         return
     with ProcessPoolExecutor(jobs) as pool:
 
-        def run(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
-            waiting = deque(pool.submit(task, area, rho) for area in areas[:AHEAD])
-            for number in range(len(areas)):
+        def run(task: Task, arguments: Sequence[tuple[Any, ...]]) -> Iterator[Answer]:
+            waiting = deque(pool.submit(task, *one) for one in arguments[:AHEAD])
+            for number in range(len(arguments)):
                 yield waiting.popleft().result()
-                if number + AHEAD < len(areas):
-                    waiting.append(pool.submit(task, areas[number + AHEAD], rho))
+                if number + AHEAD < len(arguments):
+                    waiting.append(pool.submit(task, *arguments[number + AHEAD]))
 
         yield run
 
@@ -56,12 +55,12 @@ def cluster(address: str | None, jobs: int = 2) -> Iterator[Run]:
         local = dask.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50)
     client = dask.Client(address if local is None else local)
 
-    def run(task: Task, areas: Sequence[AreaProblem], rho: int) -> Iterator[Answer]:
-        waiting = deque(client.submit(task, area, rho, pure=False) for area in areas[:AHEAD])
-        for number in range(len(areas)):
+    def run(task: Task, arguments: Sequence[tuple[Any, ...]]) -> Iterator[Answer]:
+        waiting = deque(client.submit(task, *one, pure=False) for one in arguments[:AHEAD])
+        for number in range(len(arguments)):
             yield waiting.popleft().result()
-            if number + AHEAD < len(areas):
-                waiting.append(client.submit(task, areas[number + AHEAD], rho, pure=False))
+            if number + AHEAD < len(arguments):
+                waiting.append(client.submit(task, *arguments[number + AHEAD], pure=False))
 
     try:
         yield run

@@ -13,7 +13,7 @@ from watt_chain.contract import baseline
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import EventSpec, State, Trigger
 from watt_chain.contract.kinds import BookClosed, Commit, EventCall, Reveal
-from watt_chain.contract.market import Bid, Book, Offer, pair_charge_u, rank
+from watt_chain.contract.market import Bid, Book, Offer, dearest_charge_u, rank
 from watt_chain.contract.objects import (
     MAIN_CHAIN,
     Account,
@@ -161,13 +161,11 @@ def _qualification(session: Session, event: AreaEvent, rules: RuleSet, sealed: S
         return "above-rated"
     gives_up = (sealed.side == "sell") == (event.spec.kind == "peak")
     over_quota = gives_up and any(wh > own for wh, own in zip(sealed.slot_wh, quota, strict=True))
-    left_u = account.free_u - bond_u(rules, energy_wh)
+    left_u, charge_u = account.free_u - bond_u(rules, energy_wh), dearest_charge_u(event.spec, rules)
     if over_quota:
         return "over-quota"
     if sealed.side == "buy":
-        return (
-            "balance" if left_u < sealed.price_u_per_wh + (pair_charge_u(event.spec, rules) + 1) // 2 else "qualified"
-        )
+        return "balance" if left_u < sealed.price_u_per_wh + (charge_u + 1) // 2 else "qualified"
     if rules.fresh_s and min(plug.time_s for plug in plugs) < session.context.time_s - rules.fresh_s:
         return "stale"
-    return "balance" if left_u < pair_charge_u(event.spec, rules) // 2 else "qualified"
+    return "balance" if left_u < charge_u // 2 else "qualified"

@@ -86,17 +86,17 @@ def match(session: Session, signer: Account, fields: Match) -> None:
 def _check(session: Session, event: MainEvent, solution: Solution) -> None:
     """Every row of BIDDING.md section 3. Refuses with the name of the first that fails."""
     rules = session.rules(event.rules_version)
-    books = [session.need(main_book_key(event.event, part.chain), Book) for part in solution.slices]
-    for book, part in zip(books, solution.slices, strict=True):
-        reason = session.market.check_slice(book, part, solution.rho_scaled, event.spec, rules)
-        refuse_if(reason != "", prefixed("slice-", reason))
-    reason = session.market.check_solution(solution, budgeted(event.spec, rules, books), rules)
-    refuse_if(reason != "", prefixed("solution-", reason))
+    books = _books(session, event, solution)
+    reason = session.market.check(solution, books, budgeted(event.spec, rules, books), rules)
+    refuse_if(reason != "", reason if reason.startswith(FAMILIES) else "solution-" + reason)
 
 
-def prefixed(prefix: str, reason: str) -> str:
-    """A reason of the market under the prefix by which CONTRACT.md lists it, once."""
-    return reason if reason.startswith(prefix) else prefix + reason
+FAMILIES = ("chain-", "across-", "solution-")
+"What the market's reasons begin with; CONTRACT.md lists them by these."
+
+
+def _books(session: Session, event: MainEvent, solution: Solution) -> list[Book]:
+    return [session.need(main_book_key(event.event, part.chain), Book) for part in solution.slices]
 
 
 def pass_deadlines(session: Session, event: MainEvent) -> None:
@@ -113,12 +113,13 @@ def pass_deadlines(session: Session, event: MainEvent) -> None:
 def _decide(session: Session, event: MainEvent, best: Best) -> None:
     """The best matching stands: slices go to its areas, every other area is left out."""
     solution = best.solution
-    parts = {part.chain: part for part in solution.slices}
+    rules = session.rules(event.rules_version)
+    borders = session.market.borders(solution, _books(session, event, solution), event.spec, rules)
+    parts = {part.chain: (part, border) for part, border in zip(solution.slices, borders, strict=True)}
     reports: list[AreaReport] = []
     for report in event.areas:
-        part = parts.get(report.chain)
-        if part is not None:
-            session.emit(report.chain, "Match", AreaMatch(event.event, solution.rho_scaled, part))
+        if report.chain in parts:
+            session.emit(report.chain, "Match", AreaMatch(event.event, solution.rho_scaled, *parts[report.chain]))
             reports.append(replace(report, state="sliced"))
         else:
             session.emit(report.chain, "Abort", Abort(event.event, "left-out"))

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from watt_chain.contract.event import MONEY_MAX, SLOTS_MAX, EventSpec, State
-from watt_chain.contract.market import Slice, Solution
+from watt_chain.contract.market import Border, Slice, Solution
 from watt_chain.genesis import Validator
 
 Id8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
@@ -459,14 +459,8 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         (
             "version",
             "height",
-            "rule-range",
-            "rule-zero",
-            "rule-credit",
-            "rule-fraction",
-            "rule-class",
-            "rule-headroom",
-            "rule-comfort",
-            "rule-baseline",
+            *("rule-range", "rule-zero", "rule-credit", "rule-fraction", "rule-class"),
+            *("rule-headroom", "rule-comfort", "rule-baseline", "rule-crossings"),
         ),
     ),
     ("main", "Initial"): Kind(
@@ -493,7 +487,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         Match,
         "event, book, rules, best",
         "best, event; emits Match per area when decided",
-        (*_EVENT, "books", "not-better", "slices", "slice-*", "solution-*"),
+        (*_EVENT, "books", "not-better", "slices", "chain-*", "across-*", "solution-*"),
     ),
     ("main", "SettlementAmount"): Kind(
         ("grid",),
@@ -582,6 +576,8 @@ class AreaMatch(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     event: Number
     rho_scaled: int
     part: Slice
+    border: Border | None
+    "None where the rules keep every pair inside its area."
 
 
 class Prices(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -4,12 +4,13 @@ The arithmetic lives in watt_market.engine (one layer above), so that a station 
 it was found.  Everything is exact integers; symbols of model.md 1.4 and 1.5:
 
     w_sbt  Assignment.slot_wh    u_st  Slice.offer_multipliers    q_bt  Slice.bid_multipliers    rho  rho_scaled
+    P_t    Across.prices_scaled  h_jt  Across.headroom_multipliers
 
 Multipliers are scaled by 10^6.  No method raises on a peer's data: a bad value is a reason.
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -68,6 +69,16 @@ def rank(seed: bytes, user: bytes) -> bytes:
 def pair_charge_u(spec: EventSpec, rules: RuleSet) -> int:
     """Equation (3) in money, u: gamma * 2X for a pair of one station, gamma * (2X + Y) with charge rule "2x+y"."""
     return rules.gamma_u_per_ms * (2 * spec.x_ms + (spec.y_ms if rules.charge_rule == "2x+y" else 0))
+
+
+def across_charge_u(spec: EventSpec, rules: RuleSet) -> int:
+    """Equation (3) in money, u, of a pair of two stations: gamma * (2X + Y)."""
+    return rules.gamma_u_per_ms * (2 * spec.x_ms + spec.y_ms)
+
+
+def dearest_charge_u(spec: EventSpec, rules: RuleSet) -> int:
+    """The most that one contract of an event can be charged, u: what an account must be able to pay."""
+    return max(pair_charge_u(spec, rules), across_charge_u(spec, rules) if rules.crossings else 0)
 
 
 def budgeted(spec: EventSpec, rules: RuleSet, books: Sequence[Book]) -> EventSpec:
@@ -133,17 +144,49 @@ class Crossing(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
 
 
 class Across(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """What no single area can check: pairs across areas and their terms of the bound. Masters check it."""
+    """What no single area can check: the crossings, and the prices at which areas meet. Masters check it."""
 
     crossings: list[Crossing]
     "Ascending by (offer_chain, offer, bid_chain, bid)."
+    prices_scaled: list[int]
+    "P_t, 10^-6 u/Wh: what quota costs between the areas, per slot."
     headroom_multipliers: list[list[int]]
-    "One row per area, ascending by chain; empty rows where an area has no headroom limit."
+    "h_jt of each slice's area, in the order of the slices; an empty row where an area has no headroom limit."
     value_u: int
     comfort_u: int
     charge_u: int
     bound_u: int
+    "Of the headroom rows: ceil(sum of H h)."
     spare_scaled: int
+    "As in a leaf."
+
+
+class Leg(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One area's side of a crossing: what its own row gives or takes, with whom, and at what price."""
+
+    number: int
+    "Place of the crossing in the matching, counted from 1: with the event it names the trade."
+    side: Literal["sell", "buy"]
+    "Of this area's row."
+    row: int
+    "Index of the offer or bid in this area's book."
+    chain: int
+    "Area of the other side."
+    user: bytes
+    "Household of the other side."
+    slot_wh: list[int]
+    price_u_per_wh: list[int]
+    charge_u: int
+    "Of the whole contract; the buyer pays (charge + 1) // 2 of it."
+
+
+class Border(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What an area knows of all others when it checks its slice: two lists, and no book."""
+
+    prices_scaled: list[int]
+    "P_t + h_jt: what quota costs at this area's border."
+    legs: list[Leg]
+    "Of the crossings that touch this area, ascending by number."
 
 
 class Solution(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -154,9 +197,9 @@ class Solution(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     slices: list[Slice]
     value_u: int
     bound_u: int
-    "ceil(rho * B) + sum of the slices' bounds."
+    "ceil(rho * B) + sum of the slices' bounds + the bound of `across`."
     across: Across | None = None
-    "None where the rules keep every pair inside its area."
+    "None where the rules keep every pair inside its area (`crossings` 0), and only there."
 
 
 class PairTerms(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -178,20 +221,26 @@ class Dispatch(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
 class Market(Protocol):
     """Pure functions of the two-level market; reasons are short kebab-case strings, "" means good."""
 
-    def pairs(self, book: Book, spec: EventSpec, rules: RuleSet) -> list[tuple[int, int]]:
-        """Admissible (offer index, bid index), by rule: different users, a common slot, bid price above ask."""
+    def check_slice(
+        self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, border: Border | None = None
+    ) -> str:
+        """Feasibility, value and the area's terms of the bound, recomputed exactly. `border` where areas may trade."""
 
-    def check_slice(self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet) -> str:
-        """Feasibility, value and the area's terms of the bound, recomputed exactly."""
+    def check(self, solution: Solution, books: Sequence[Book], spec: EventSpec, rules: RuleSet) -> str:
+        """Every row of a whole matching against all books, ascending by chain; `spec` with its budget made good."""
 
-    def check_solution(self, solution: Solution, spec: EventSpec, rules: RuleSet) -> str:
-        """Sums over slices, comfort budget, bound, and gap against `rules.gap_ppm`."""
-
-    def pair_terms(self, offer: Offer, bid: Bid, slot_wh: Sequence[int], spec: EventSpec, rules: RuleSet) -> PairTerms:
-        """Contract price per slot (v + c + r + alpha) // 2 and the pair's charge gamma * 2X."""
+    def borders(
+        self, solution: Solution, books: Sequence[Book], spec: EventSpec, rules: RuleSet
+    ) -> list[Border | None]:
+        """What each area of a checked matching is told of the others; None each where every pair stays inside."""
 
     def slice_terms(self, book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> list[PairTerms]:
-        """Terms of every assignment of a checked slice, by the rule set's price rule, which may need the whole book."""
+        """Contract price per slot and charge of every assignment of a checked slice, by the rule set's price rule."""
+
+    def crossing_terms(
+        self, offers: Book, bids: Book, crossing: Crossing, spec: EventSpec, rules: RuleSet
+    ) -> PairTerms:
+        """The same of a checked crossing, from the books of its two areas; its charge is that of 2X + Y."""
 
     def dispatch(self, units: Sequence[Unit], need_wh: Sequence[int], rules: RuleSet) -> list[Dispatch]:
         """Merit-order dispatch with dual price, one per slot; short capacity is priced at the dearest unit."""
@@ -212,9 +261,11 @@ __all__ = [
     "Assignment",
     "Bid",
     "Book",
+    "Border",
     "Crossing",
     "Dispatch",
     "Leaf",
+    "Leg",
     "Market",
     "MULTIPLIER_SCALE",
     "Offer",
@@ -222,7 +273,9 @@ __all__ = [
     "Slice",
     "Solution",
     "Unit",
+    "across_charge_u",
     "budgeted",
+    "dearest_charge_u",
     "pair_charge_u",
     "rank",
 ]

@@ -34,7 +34,7 @@ def take_slice(session: Session, message: AreaMatch) -> None:
     book = session.need(book_key(event.event), Book)
     part = message.part
     reason = "slice-chain" if part.chain != session.context.chain else ""
-    reason = reason or session.market.check_slice(book, part, message.rho_scaled, event.spec, rules)
+    reason = reason or session.market.check_slice(book, part, message.rho_scaled, event.spec, rules, message.border)
     pairs: list[Pair] = []
     terms = [] if reason else session.market.slice_terms(book, part, event.spec, rules)
     for number, (assignment, agreed) in enumerate(zip(part.assignments, terms, strict=False), start=1):

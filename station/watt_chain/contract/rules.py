@@ -23,6 +23,8 @@ BASELINE_DAYS_MAX: Final = 10
 "Like days of a baseline; two working weeks."
 DAYS_MAX: Final = 1_000
 "Bound of spans in days, of daily points and of the energy factor."
+CROSSINGS_MAX: Final = 16
+"Of one bid: its escrow reserves a charge for each."
 CLASSES: Final = ("encrypted", "plain", "secure")
 "Key classes of a plug, in the order in which `excluded_classes` must list them."
 
@@ -106,6 +108,8 @@ class RuleSet(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     "... and for at most so many times the energy that the user had agreed to trade."
     response_budget_u: int
     "What reduced prices may cost the grid company in one area and event beyond the penalties it took (U13)."
+    crossings: int
+    "Most contracts of one bid with sellers of other areas, at 2X + Y (3); 0 = every pair stays inside its area."
 
 
 RULES_1: Final = RuleSet(
@@ -154,6 +158,7 @@ RULES_1: Final = RuleSet(
     rp_days=30,
     rp_energy_factor=10,
     response_budget_u=RULE_FIELD_MAX,
+    crossings=0,
 )
 "The paper literally; the default of the demo."
 
@@ -239,6 +244,8 @@ def _check_switches(rules: RuleSet) -> str:
     if bool(rules.baseline_days) != bool(rules.baseline_high):
         return "rule-baseline"
     days = (rules.partner_days, rules.decay_days, rules.rp_days, rules.rehab_per_day, rules.daily_gain_max)
+    if rules.crossings > CROSSINGS_MAX:
+        return "rule-crossings"
     if max(*days, rules.rp_energy_factor) > DAYS_MAX or rules.improve_s > 86_400 or rules.budget_ppm > PPM:
         return "rule-range"
     return ""
