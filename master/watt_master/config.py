@@ -117,17 +117,23 @@ class EventFile(Section, frozen=True, kw_only=True):
     meter_close_s: Whole
     settle_by_s: Whole
     alpha_u_per_wh: list[Whole]
-    x_ms: Whole
-    y_ms: Whole
+    x_ms: Whole | None = None
+    "Left out, with y_ms: measured on the running network when the signal is made."
+    y_ms: Whole | None = None
     budget_u: Whole
     normal_price_u_per_wh: Whole
     compensation_price_u_per_wh: Whole
     profile_wh_per_mwh: list[Whole]
     units: list[UnitSection]
 
+    def __post_init__(self) -> None:
+        if (self.x_ms is None) != (self.y_ms is None):
+            raise FieldProblem("x_ms", "x_ms and y_ms are given together, or both are measured")
+
     def spec(self) -> EventSpec:
-        """The signal as it goes on chain."""
+        """The signal as it goes on chain; X and Y are 0 where they are still to be measured."""
         values = {name: getattr(self, name) for name in EventSpec.__struct_fields__ if name != "units"}
+        values |= {"x_ms": self.x_ms or 0, "y_ms": self.y_ms or 0}
         return EventSpec(units=[Unit(unit.cost_u_per_wh, list(unit.capacity_wh)) for unit in self.units], **values)
 
 

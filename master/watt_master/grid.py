@@ -6,7 +6,10 @@ level's price for all areas; PriceIncentives(), Punish() and the points in each 
 `due` is a pure function of the ledgers and the protocol clock: called again it says the same, after a restart too.
 """
 
-from watt_chain.contract.event import State
+from collections.abc import Callable
+
+from msgspec.structs import replace
+from watt_chain.contract.event import EventSpec, State
 from watt_chain.contract.kinds import EventCall, Initial
 from watt_chain.contract.objects import AreaEvent, MainEvent
 
@@ -14,6 +17,8 @@ from watt_master.config import EventFile
 from watt_master.desk import Wish
 from watt_master.view import MAIN, View
 
+XY_UNKNOWN_MS = (20, 60)
+"X and Y of a first event that nothing could be measured for: a slow town's network."
 AWAITED = ("sliced", "matched")
 "Reports of an area whose metering is still to come."
 
@@ -23,9 +28,11 @@ class Grid:
 
     role = "grid"
 
-    def __init__(self, event: EventFile | None) -> None:
+    def __init__(self, event: EventFile | None, measured: Callable[[], tuple[int, int] | None] = lambda: None) -> None:
+        """`measured()` is (X, Y) of the running network in ms, None while nobody knows (watt_node.probe)."""
         self._file = event
         self._spec = None if event is None else event.spec()
+        self._measured = measured
         self.missed = False
         "The announcement could not be made while bids could still be taken."
 
@@ -53,8 +60,28 @@ class Grid:
         if now_s >= self._spec.commit_close_s or view.last_event(MAIN) >= number:
             self.missed = True  # the contract would refuse it; a person must set a new number and new instants
             return []
+        spec = self._with_times(view, now_s)
+        if spec is None:
+            return []
         stage = f"open {view.numbers(MAIN)} last {view.last_event(MAIN)}"
-        return [Wish(MAIN, "Initial", f"event {number}", Initial(self._spec), stage)]
+        return [Wish(MAIN, "Initial", f"event {number}", Initial(spec), stage)]
+
+    def _with_times(self, view: View, now_s: int) -> EventSpec | None:
+        """The signal with X and Y of the running network, fixed for the event (U18); None while they may still come.
+
+        Who can measure nothing before the collection opens takes the figures of the last event, or XY_UNKNOWN_MS.
+        """
+        assert self._file is not None and self._spec is not None
+        if self._file.x_ms is not None or self._spec.x_ms:
+            return self._spec
+        last = view.main_event(view.last_event(MAIN))
+        known = self._measured()
+        if known is None and now_s < self._spec.open_s:
+            return None
+        if known is None:
+            known = XY_UNKNOWN_MS if last is None else (last.spec.x_ms, last.spec.y_ms)
+        self._spec = replace(self._spec, x_ms=known[0], y_ms=known[1])  # a call that is repeated says the same
+        return self._spec
 
     def status(self) -> dict[str, object]:
         """For status.json."""

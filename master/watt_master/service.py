@@ -20,6 +20,7 @@ from watt_node.clock import ProtocolClock, monotonic_ms
 from watt_node.config import ConfigError
 from watt_node.log import Log
 from watt_node.node import Node, NodeSettings
+from watt_node.probe import AreaTimes, Prober
 from watt_node.remote import Remote
 from watt_node.service import Fatal, Service, run_service
 
@@ -65,6 +66,9 @@ class Master:
         self.view = View({MAIN: self.node.ledger, **ledgers})
         self._anchoring = Anchoring(self.node.index, len(self.node.genesis.main))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clearing")
+        peers = self.node.peers
+        self._prober = Prober(config.areas, peers.client_context, self.node.name, self.node.network)
+        self._times = AreaTimes(self._prober, list(self._endpoints))
         self.offices = self._make_offices()
         self._links: dict[int, Link] = {}
         self._remotes: list[Remote] = []
@@ -98,7 +102,7 @@ class Master:
             key = load_key(services.grid.key)
             if key.public != genesis.grid:
                 raise ConfigError(f"{services.grid.key}: not the grid company's key of this network")
-            grid = (Grid(event), key)
+            grid = (Grid(event, self._times.figures_ms), key)
         if services.aggregator is not None:
             key = load_key(services.aggregator.key)
             if key.public != genesis.aggregator:
@@ -141,6 +145,8 @@ class Master:
             self._followed[chain] = Remote(endpoints, context, name, self.node.network, log, self.node.index)
             self._remotes += [*doors, self._followed[chain]]
             self._begin(self._follow(self._replicas[chain], self._followed[chain]))
+        if self.offices.grid is not None:  # only who makes the signal needs to know how far its areas are
+            self._prober.start()
         for link in self._links.values():
             self._begin(link.run())
         self._begin(self._steps())
@@ -163,6 +169,7 @@ class Master:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._prober.stop()
         for remote in self._remotes:
             remote.close()
         self._thread.shutdown(wait=False, cancel_futures=True)

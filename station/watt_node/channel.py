@@ -49,9 +49,10 @@ class Kind(IntEnum):
     SUBMIT = 8
     ANSWER = 9
     ERROR = 10
+    PROBE = 11
 
 
-PURPOSES = ("consensus", "follow", "messages", "submit", "deliver")
+PURPOSES = ("consensus", "follow", "messages", "submit", "deliver", "probe")
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,13 @@
 """The server of a node and its links to the other validators of its chain.
 
-One listening port serves five purposes, named in the Hello of the connection:
+One listening port serves six purposes, named in the Hello of the connection:
 
     consensus   replica frames both ways; only the other validators of the chain; the higher index dials the lower
     follow      request [from_height] -> CertifiedBlocks from there on, for ever, a HEAD frame as heartbeat
     messages    request [target_chain, from_sequence] -> Inbox batches from there on, for ever, same heartbeat
     submit      each SUBMIT frame (a transaction) is answered by one ANSWER frame ("" or the reason)
     deliver     SUBMIT frames that the sender gives to every validator of the chain; no answer: the receipt is one
+    probe       each PROBE frame is answered at once by one that carries this node's own figures (probe.py)
 
 An Inbox batch is the encoding of [header, certificate, size, [[index, OutMessage, path], ...]]: all messages of one
 block for the target, with their proofs under the block's outbox_root. The client side is `remote.py`.
@@ -17,11 +18,12 @@ import contextlib
 import random
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from watt_node import probe
 from watt_node.channel import (
     HANDSHAKE_S,
     READ_BUFFER,
@@ -52,6 +54,8 @@ DELIVERY_RUN = 128
 """Transactions taken from a delivering connection at a time: two jobs for the verification threads."""
 DELIVERY_FRAME = 64 * 1024
 """As for households by MQTT: the largest transaction of one has under 2 KiB."""
+PROBE_LEAST_S = 0.1
+"""Between two answers to one end: nobody measures more often, and a flood of probes costs nothing."""
 FRAMES_PER_TURN = 16
 """Frames of one peer handled before others get a turn."""
 
@@ -121,6 +125,8 @@ class Peers:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[str, int] = {}
+        self.figures: Callable[[], probe.Figures] = lambda: (0, 0)
+        "What this node tells whoever probes it."
         self.port = 0
         self.refused: dict[str, int] = {}
 
@@ -319,12 +325,22 @@ class Peers:
                 await asyncio.sleep(0)  # a flood that is refused at once must not keep the others waiting
         elif theirs.purpose == "deliver":
             await self._serve_delivery(channel)
+        elif theirs.purpose == "probe":
+            await self._serve_probes(channel)
         elif theirs.purpose == "follow":
             (height,) = await _request(channel, Kind.FOLLOW, 1)
             await self._serve_blocks(channel, height)
         else:
             target, sequence = await _request(channel, Kind.MESSAGES, 2)
             await self._serve_messages(channel, target, sequence)
+
+    async def _serve_probes(self, channel: Channel) -> None:
+        while True:
+            kind, _ = await channel.read(16)
+            if kind != Kind.PROBE:
+                raise ChannelError("unexpected-frame")
+            await channel.send(Kind.PROBE, probe.encode(self.figures()))
+            await asyncio.sleep(PROBE_LEAST_S)
 
     async def _serve_delivery(self, channel: Channel) -> None:
         """One run is verified while the next is read: no more waits of one source."""

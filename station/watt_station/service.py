@@ -30,6 +30,7 @@ from watt_node.config import (
 from watt_node.log import Log
 from watt_node.names import chain_name
 from watt_node.node import Node, NodeSettings
+from watt_node.probe import Prober
 from watt_node.remote import Remote
 from watt_node.service import Service, run_service
 
@@ -93,6 +94,9 @@ class Station:
             self.relay = InboxRelay(
                 node.chain, remotes, light, self._cursor, self._turn, self._submit_inbox, log.bind("inbox")
             )
+        near = [EndpointSection(chain=node.chain, index=p.index, host=p.host, port=p.port) for p in config.peers]
+        self.prober = Prober(near, node.peers.client_context, node.name, node.network)
+        node.peers.figures = lambda: (self.prober.one_way_us([node.chain]), 0)
         node.on_commit(self._committed)
         self._notices: asyncio.Task[None] | None = None
 
@@ -105,6 +109,7 @@ class Station:
         """Node first: nothing is taken in before the ledger is complete."""
         await self.node.start()
         self.replies.remember_events()
+        self.prober.start()
         if self.broker is not None:
             self.broker.start()
             self._notices = asyncio.ensure_future(self._repeat_notices())
@@ -120,6 +125,7 @@ class Station:
         if self.broker is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.broker.stop)
         await self.intake.stop()
+        await self.prober.stop()
         await self.node.stop()
 
     def status(self) -> dict[str, object]:
@@ -127,6 +133,7 @@ class Station:
         status = self.node.status()
         status["intake"] = dict(sorted(self.intake.counters.items()))
         status["replies"] = dict(self.replies.counters)
+        status["x_us"], status["y_us"] = self.node.peers.figures()
         if self.broker is not None:
             status["broker"] = {"connected": self.broker.connected, **self.broker.counters}
         if self.relay is not None:

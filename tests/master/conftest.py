@@ -229,6 +229,7 @@ class World:
         self.registered = self.registrations()
         self.archive = Archive(folder / "archive.sqlite", self.network)
         self.event: EventFile | None = event_file()
+        self.measured: Callable[[], tuple[int, int] | None] = lambda: None
         self.file = [decode_transaction(tx) for tx in self.registered]
         self.boot()
 
@@ -253,7 +254,7 @@ class World:
             self.view,
             self.network,
             Log("master", stream=self.output),
-            (Grid(self.event), GRID),
+            (Grid(self.event, lambda: self.measured()), GRID),
             (Aggregator(Clearing(Market().clear, InlineExecutor())), AGGREGATOR),
             Registrar(self.file, self.view),
         )

@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from watt_chain.contract.event import State
+from watt_master.grid import XY_UNKNOWN_MS
+from watt_node.config import FieldProblem
 
 END_S = 9000
 OFFICE_CALLS = ("Qualify", "SettlementCredit", "SettlementAmount", "PriceIncentives", "Punish", "Points")
@@ -139,3 +142,38 @@ def test_given_a_signal_whose_bids_are_already_closed_when_the_master_starts_the
     finish(world)
     assert world.calls("Initial", 0) == []
     assert world.offices.grid.status()["announcement_missed"] is True
+
+
+@pytest.mark.row("I11")
+def test_given_no_x_and_y_in_the_file_then_the_signal_waits_for_those_of_the_running_network(make_world: Any) -> None:
+    """'X to denote the time cost of a single communication': what the network measured is on chain, for the event."""
+    world = make_world("measured")
+    world.event = replace(world.event, x_ms=None, y_ms=None)
+    known: list[tuple[int, int]] = []
+    world.measured = lambda: known[-1] if known else None
+    world.boot()
+    start_s = world.genesis.protocol_start_s
+    world.run(start_s + 1_650)
+    assert world.view.main_event(1) is None
+    known.append((7, 31))
+    world.run(start_s + 1_800)
+    known.append((9, 99))
+    world.run(start_s + END_S)
+    main = world.view.main_event(1)
+    assert (main.spec.x_ms, main.spec.y_ms, main.state) == (7, 31, State.CLOSED)
+    assert world.calls("Initial", 0) == [""]
+
+
+def test_given_nothing_measured_when_the_collection_opens_then_the_signal_goes_out_with_named_figures(
+    make_world: Any,
+) -> None:
+    world = make_world("unmeasured")
+    world.event = replace(world.event, x_ms=None, y_ms=None)
+    world.boot()
+    finish(world)
+    assert (world.view.main_event(1).spec.x_ms, world.view.main_event(1).spec.y_ms) == XY_UNKNOWN_MS
+
+
+def test_given_only_one_of_x_and_y_then_the_file_is_refused(make_world: Any) -> None:
+    with pytest.raises(FieldProblem, match="together"):
+        replace(make_world("half").event, y_ms=None)
