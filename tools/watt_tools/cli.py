@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from watt_tools import bench_cli, market_cli, plug_cli, rig_cli, sim_cli
+from watt_tools.paper import cli as paper_cli
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     sim_cli.add(commands)
     plug_cli.add(commands)
     market_cli.add(commands)
+    paper_cli.add(commands)
     return parser
 
 

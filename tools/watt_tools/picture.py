@@ -6,8 +6,10 @@ The one module that imports matplotlib.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CHART_ROWS = 12
 "Height of the terminal chart: readable, and the tables still fit on the same screen."
@@ -181,5 +183,74 @@ def market_png(panels: MarketPanels, path: Path) -> None:
     for axes in (curves, volume):
         axes.legend(frameon=False, fontsize=8, loc="upper right")
     figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+LINE_STYLES = (
+    ("#b4532a", "-", "o"),
+    ("#d9a441", "--", "s"),
+    ("#6b7f3a", "-", "^"),
+    ("#1f5f8b", "-", "D"),
+    ("#888888", ":", ""),
+)
+"Colour, dash and marker of a line by its number: they differ in print without colour too."
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points (x, y, low, high) under one label; `style` numbers a colour."""
+
+    label: str
+    style: int
+    points: list[tuple[float, float, float, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+
+
+def panels_png(title: str, panels: Sequence[Panel], path: Path) -> None:
+    """Draw panels side by side under one legend; whiskers from low to high."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    size = (4.1 * len(panels), 4.2)
+    figure, all_axes = pyplot.subplots(1, len(panels), figsize=size, dpi=90, squeeze=False, sharey=True)
+    labelled: dict[str, Any] = {}
+    for axes, panel in zip(all_axes[0], panels, strict=True):
+        for line in panel.lines:
+            if not line.points:
+                continue
+            xs, ys, lows, highs = zip(*line.points, strict=True)
+            colour, dash, marker = LINE_STYLES[line.style % len(LINE_STYLES)]
+            below = [y - low for y, low in zip(ys, lows, strict=True)]
+            above = [high - y for y, high in zip(ys, highs, strict=True)]
+            labelled[line.label] = axes.errorbar(
+                xs, ys, yerr=[below, above], color=colour, linestyle=dash, marker=marker, markersize=4, capsize=2
+            )
+        axes.set_title(panel.title, fontsize=10)
+        axes.set_xlabel(panel.x_label, fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(sorted({point[0] for line in panel.lines for point in line.points}))
+        axes.margins(x=0.12)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    all_axes[0][0].set_ylabel(panels[0].y_label, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    figure.legend(
+        list(labelled.values()), list(labelled), loc="lower center", ncols=len(labelled), frameon=False, fontsize=8
+    )
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path)
     pyplot.close(figure)
