@@ -8,7 +8,7 @@ in each area.
 simply clears again: the certificate makes one correct answer as good as another.
 """
 
-from watt_chain.contract import objects
+from watt_chain.contract import cross_area, objects
 from watt_chain.contract.contest import Best, best_key
 from watt_chain.contract.credit import contracts_of
 from watt_chain.contract.event import State
@@ -102,8 +102,12 @@ def is_metered(view: View, chain: int, event: AreaEvent) -> bool:
     """Whether every user under contract has a register at every slot boundary: then nothing is to be waited for."""
     if event.state is State.MATCHED:
         return False  # which pairs stand is decided by the next block only
+    trades = view.cross_trades(chain, event.event)
+    if cross_area.are_undecided(trades):
+        return False
+    across = [(trade.user, cross_area.as_pair(trade, event)) for trade in trades if cross_area.stood(trade)]
     pairs = [view.read(chain, objects.pair_key(event.event, k), Pair) for k in range(1, event.pairs + 1)]
-    for user in contracts_of([pair for pair in pairs if pair is not None]):
+    for user in contracts_of([pair for pair in pairs if pair is not None], across):
         meter = view.read(chain, objects.register_key(event.event, user), EventMeter)
         if meter is None or any(NO_REGISTER in row.import_mwh for row in meter.plugs):
             return False

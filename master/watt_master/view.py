@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 from watt_chain import codec
 from watt_chain.contract import objects
+from watt_chain.contract.cross_objects import CrossTrade
 from watt_chain.contract.event import State
 from watt_chain.contract.market import Book
 from watt_chain.contract.objects import AnchorState, AreaEvent, MainEvent, OpenEvents, ResultRow, RulesIndex
@@ -74,6 +75,11 @@ class View:
             for key in self._ledgers[chain].state.keys(objects.result_row_key(event, b""))
         ]
         return [row for row in found if row is not None]
+
+    def cross_trades(self, chain: int, event: int) -> list[CrossTrade]:
+        """An area's halves of trades across areas, by number."""
+        found = [self.read(chain, key, CrossTrade) for key in self._ledgers[chain].state.keys(b"cross/%d/" % event)]
+        return sorted((trade for trade in found if trade is not None), key=lambda trade: trade.terms.number)
 
     def anchor_height(self, chain: int) -> int:
         """Height of the last block of an area that the main chain has taken in."""

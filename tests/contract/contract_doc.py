@@ -12,8 +12,21 @@ from pathlib import Path
 
 import msgspec
 from watt_chain import election
-from watt_chain.contract import access, baseline, contest, event, kinds, market, objects, orders, rules
+from watt_chain.contract import (
+    access,
+    baseline,
+    contest,
+    cross_kinds,
+    cross_objects,
+    event,
+    kinds,
+    market,
+    objects,
+    orders,
+    rules,
+)
 from watt_chain.contract import main as main_chain
+from watt_chain.cross import tables
 from watt_chain.genesis import Validator
 
 DOCUMENT = Path(__file__).parents[2] / "station" / "CONTRACT.md"
@@ -24,7 +37,11 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "signer/<id8 of a key>": ("both", objects.Signer, "which account a key signs for; to_height 0 = still"),
     "office/<role>": ("both", access.Office, "holder of grid, aggregator, regulator"),
     "validators": ("both", objects.ValidatorList, "who certifies the next block of this chain, a waiting change"),
-    "validators/<chain>": ("both", objects.KnownList, "of other chains: 0 in an area, every area on the main chain"),
+    "validators/<chain>": (
+        "both",
+        objects.KnownList,
+        "of other chains: in an area 0 and its partners, on 0 every area",
+    ),
     "member/<name>": ("both", objects.Member, "a name that is or was on the list"),
     "rules": ("both", objects.RulesIndex, "active version, pending ones"),
     "rules/<version>": ("both", rules.RuleSet, "a rule set"),
@@ -35,6 +52,7 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "candidate/<id8>": ("both", election.Candidate, "a validator's ticket, faults and shares of coming seeds"),
     "evidence/<id8>/<height>/<view>/<phase>": ("both", objects.Conviction, "proven equivocation"),
     "inbox": ("area", objects.InboxCursor, "last consumed message of the main chain"),
+    "inbox/<chain>": ("area", objects.InboxCursor, "the same of another area"),
     "supply": ("area", objects.Supply, "money in and out"),
     "pool": ("area", objects.Pool, "points held by the grid"),
     "event/<n> (area)": ("area", objects.AreaEvent, "an area's child of an event"),
@@ -42,6 +60,8 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "history/<id8>/<day mod 32>": ("area", baseline.DayRegisters, "a plug's registers of one day, for the baseline"),
     "book/<n>": ("area", market.Book, "the qualified bids"),
     "pair/<n>/<k>": ("area", objects.Pair, "a matched pair"),
+    "cross/<n>/<k> (area)": ("area", cross_objects.CrossTrade, "the area's half of a trade across areas"),
+    "transit": ("area", cross_objects.Transit, "money that went to and came from other areas; none before the first"),
     "register/<n>/<id8>": ("area", objects.EventMeter, "registers at slot boundaries"),
     "result/<n>": ("area", objects.Result, "users with a row, result root"),
     "result/<n>/<id8>": ("area", objects.ResultRow, "what the event did to one user"),
@@ -53,6 +73,9 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "event/<n> (main)": ("main", objects.MainEvent, "the event"),
     "best/<n>": ("main", contest.Best, "best matching handed in so far"),
     "book/<n>/<chain>": ("main", market.Book, "an area's book"),
+    "cross/<n>/<k> (main)": ("main", cross_objects.MainTrade, "what is recorded of a trade across areas"),
+    "position/<chain>": ("main", cross_objects.Position, "what an area may send out"),
+    "lane/<source>/<target>": ("main", cross_objects.Lane, "messages from one area to another"),
 }
 "Key -> (chain, structure, meaning)."
 
@@ -70,6 +93,7 @@ PARTS: tuple[type[msgspec.Struct], ...] = (
     market.Leg,
     market.Border,
     market.Solution,
+    cross_objects.CrossTerms,
     objects.PlugRegisters,
     objects.AreaReport,
     kinds.EnrolPlug,
@@ -82,14 +106,26 @@ PARTS: tuple[type[msgspec.Struct], ...] = (
 )
 "Structures inside others."
 
-UP = (kinds.BookClosed, kinds.Matched, kinds.MatchRefused, kinds.Metered, kinds.EventClosed)
+UP = (
+    kinds.BookClosed,
+    kinds.Matched,
+    kinds.MatchRefused,
+    kinds.Metered,
+    kinds.EventClosed,
+    cross_kinds.CrossReport,
+)
 DOWN = {
     "RuleSet": kinds.RuleSetActive,
     "Initial": kinds.Announced,
     "Match": kinds.AreaMatch,
     "Prices": kinds.Prices,
     "Abort": kinds.Abort,
+    "Partner": cross_kinds.Partner,
+    "CrossNews": cross_kinds.CrossNews,
 }
+
+
+LIVES = {"life-cross-buyer": tables.BUYER, "life-cross-seller": tables.SELLER, "life-cross-main": tables.BEACON}
 
 
 def fields(kind: type[msgspec.Struct]) -> str:
@@ -131,7 +167,8 @@ def render(name: str) -> str:
         up = [("up", kind.__name__, f"`[{fields(kind)}]`") for kind in UP]
         down = [("down", label, f"`[{fields(kind)}]`") for label, kind in DOWN.items()]
         both = [("both", "Validators", f"`[{fields(kinds.ValidatorsActing)}]`")]
-        return table(("way", "kind", "body"), [*down, *up, *both])
+        lane = [("area to area", "CrossLocked", f"`[{fields(cross_kinds.CrossLocked)}]`")]
+        return table(("way", "kind", "body"), [*down, *up, *both, *lane])
     if name in ("kinds-area", "kinds-main"):
         place = name.removeprefix("kinds-")
         rows = [
@@ -155,6 +192,8 @@ def render(name: str) -> str:
         return _matrix(states, [*event.MainTrigger], event.MAIN_TRANSITIONS)
     if name == "life-pair":
         return _matrix([*orders.PairState], [*orders.PairStep], orders.PAIR_TRANSITIONS)
+    if name in LIVES:
+        return _life(LIVES[name])
     if name == "rule-sets":
         rows = [
             (f"`{label}`", str(getattr(rules.RULES_1, label)), str(getattr(rules.RULES_2, label)))
@@ -162,6 +201,16 @@ def render(name: str) -> str:
         ]
         return table(("field", "rule set 1", "rule set 2"), rows)
     raise KeyError(name)
+
+
+def _life(life: typing.Any) -> str:
+    """A table with effects as rows: state, trigger, next state, effects."""
+    rows = [
+        (str(state), str(trigger), str(goal), " ".join(effects))
+        for state, steps in life.items()
+        for trigger, (goal, effects) in steps.items()
+    ]
+    return table(("state", "trigger", "next", "effects"), rows)
 
 
 def _matrix(states: list[typing.Any], triggers: list[typing.Any], life: typing.Any) -> str:

@@ -14,6 +14,16 @@ from watt_chain import codec, crypto
 from watt_chain.block import Certificate, CertifiedBlock, Header, OutMessage, VoteSignature
 from watt_chain.contract import AreaContract, MainContract, kinds
 from watt_chain.contract.bidding import commitment_of
+from watt_chain.contract.cross_objects import (
+    TRANSIT_KEY,
+    CrossTrade,
+    MainTrade,
+    Position,
+    Transit,
+    cross_key,
+    position_key,
+    source_key,
+)
 from watt_chain.contract.event import EventSpec, State, Unit
 from watt_chain.contract.market import Book, Solution, budgeted
 from watt_chain.contract.objects import (
@@ -249,11 +259,12 @@ class World:
                 assert self.call(0, self.validators[0][0], "Anchor", fields) == ""
                 self.anchored[chain] += 1
 
-    def inbox_fields(self, chain: int) -> list[kinds.Inbox]:
-        """One Inbox call for every main block with messages that this area has not consumed."""
-        cursor = codec.decode(self.ledgers[chain].state.get(b"inbox") or b"", InboxCursor).sequence
+    def inbox_fields(self, chain: int, source: int = 0) -> list[kinds.Inbox]:
+        """One Inbox call for every block of `source` with messages that this area has not consumed."""
+        held = self.ledgers[chain].state.get(source_key(source) if source else b"inbox")
+        cursor = codec.decode(held, InboxCursor).sequence if held else 0
         found: list[kinds.Inbox] = []
-        for applied, header, certificate in self.applied[0]:
+        for applied, header, certificate in self.applied[source]:
             messages: tuple[OutMessage, ...] = applied.out_messages
             size, proofs = blocks.message_proofs(messages, chain)
             entries = [
@@ -270,10 +281,43 @@ class World:
             for fields in self.inbox_fields(chain):
                 assert self.call(chain, self.validators[chain][0], "Inbox", fields) == ""
 
+    def relay_across(self) -> None:
+        """Carry every lock from area to area."""
+        for source in self.areas:
+            for target in self.areas:
+                for fields in self.inbox_fields(target, source) if source != target else []:
+                    assert self.call(target, self.validators[target][0], "Inbox", fields) == ""
+
+    def relay_all(self) -> None:
+        """Every message to where it goes, until no chain has anything to say to another."""
+        while True:
+            before = [ledger.head.height for ledger in self.ledgers.values()]
+            self.relay_down()
+            self.relay_across()
+            self.relay_up()
+            if [ledger.head.height for ledger in self.ledgers.values()] == before:
+                return
+
     # Reading
+
+    def trade(self, chain: int, number: int = 1, event: int = 1) -> CrossTrade:
+        return codec.decode(self.ledgers[chain].state.get(cross_key(event, number)) or b"", CrossTrade)
+
+    def main_trade(self, number: int = 1, event: int = 1) -> MainTrade:
+        return codec.decode(self.ledgers[0].state.get(cross_key(event, number)) or b"", MainTrade)
+
+    def position(self, chain: int) -> Position:
+        return codec.decode(self.ledgers[0].state.get(position_key(chain)) or b"", Position)
+
+    def transit(self, chain: int) -> Transit:
+        held = self.ledgers[chain].state.get(TRANSIT_KEY)
+        return codec.decode(held, Transit) if held else Transit(0, 0)
 
     def account(self, chain: int, public: bytes) -> Account:
         return codec.decode(self.ledgers[chain].state.get(account_key(crypto.id8(public))) or b"", Account)
+
+    def account_at(self, chain: int, key: bytes) -> Account:
+        return codec.decode(self.ledgers[chain].state.get(key) or b"", Account)
 
     def event(self, chain: int, number: int = 1) -> AreaEvent:
         return codec.decode(self.ledgers[chain].state.get(event_key(number)) or b"", AreaEvent)
@@ -297,7 +341,8 @@ class World:
         accounts = [codec.decode(state.get(key) or b"", Account) for key in state.keys(b"account/")]
         held = sum(one.free_u + one.escrow_u + one.bond_u for one in accounts)
         supply = codec.decode(state.get(b"supply") or b"", Supply)
-        assert held == supply.deposited_u - supply.withdrawn_u
+        transit = self.transit(chain)
+        assert held == supply.deposited_u - supply.withdrawn_u + transit.received_u - transit.sent_u
         for one in accounts:
             assert min(one.free_u, one.escrow_u, one.bond_u) >= 0
 

@@ -16,7 +16,7 @@ TEXT = DOCUMENT.read_text()
 
 
 def test_the_tables_of_the_page_are_those_of_the_code() -> None:
-    assert len(BLOCK.findall(TEXT)) == 9
+    assert len(BLOCK.findall(TEXT)) == 12
     assert rendered(TEXT) == TEXT, "run: python tests/contract/contract_doc.py"
 
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 from contract_world import AGGREGATOR, GRID, Play, World, usual_plans
-from watt_chain.contract import kinds
+from watt_chain.contract import cross_kinds, kinds
 from watt_chain.contract.bidding import commitment_of
 from watt_chain.contract.event import MAIN_TRANSITIONS, OPEN_STATES, TRANSITIONS, MainTrigger, State, Trigger
 from watt_chain.contract.orders import PAIR_TRANSITIONS, PairState, PairStep
@@ -33,6 +33,7 @@ def calls(world: World, play: Play) -> dict[str, tuple[object, object]]:
         "Qualify": (AGGREGATOR, kinds.EventCall(1)),
         "Confirmtransaction": (plan.home.key, kinds.Confirmtransaction(1, True)),
         "Confirm": (plan.home.key, kinds.Confirm(1, 1, True)),
+        "CrossOp": (plan.home.key, cross_kinds.CrossOp(1, [1], True)),
         "SettlementCredit": (AGGREGATOR, kinds.EventCall(1)),
         "SettlementAmount": (AGGREGATOR, kinds.EventCall(1)),
         "PriceIncentives": (GRID, kinds.EventCall(1)),

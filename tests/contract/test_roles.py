@@ -66,10 +66,3 @@ def test_fields_of_the_wrong_form_are_malformed(row: tuple[str, str], fields: ob
     chain = 1 if place == "area" else 0
     role = kinds.TABLE[place, kind].roles[0]  # type: ignore[index]
     assert WORLD.dry(chain, keys(chain)[role], kind, fields)[0] == "malformed"
-
-
-@pytest.mark.parametrize(("place", "kind"), [row for row in kinds.TABLE if kinds.TABLE[row].fields is kinds.Reserved])
-def test_a_reserved_kind_is_not_there_yet(place: str, kind: str) -> None:
-    chain = 1 if place == "area" else 0
-    role = kinds.TABLE[place, kind].roles[0]  # type: ignore[index]
-    assert WORLD.dry(chain, keys(chain)[role], kind, kinds.Reserved(b""))[0] == "not-yet"

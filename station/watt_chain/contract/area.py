@@ -7,13 +7,13 @@ role, fields; then its function runs.  Whatever a function has written when it r
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from watt_chain import codec
 from watt_chain.contract import (
     bidding,
     credit,
+    cross_area,
     evidence,
     inbox,
     incentive,
@@ -60,11 +60,6 @@ Function = Callable[[Session, Account, Any], None]
 "Fields are of the type that TABLE names for the kind; `dispatch` decodes them before the call."
 
 
-def not_yet(session: Session, signer: Account, fields: msgspec.Struct) -> None:
-    """A reserved kind."""
-    refuse("not-yet")
-
-
 ELECTION: Final[dict[str, Function]] = {
     "Ticket": tickets.take_ticket,
     "SeedCommit": tickets.commit,
@@ -95,7 +90,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     BATCH: lambda session, signer, fields: run_batch(session, signer, fields),
     **ELECTION,
     "Validators": validators.change,
-    "CrossOp": not_yet,
+    "CrossOp": cross_area.cross_op,
 }
 
 

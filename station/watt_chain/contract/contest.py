@@ -9,6 +9,7 @@ the first one stands at once.
 import msgspec
 from msgspec.structs import replace
 
+from watt_chain.contract import cross_main
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import MAIN_TRANSITIONS, MainTrigger, State
 from watt_chain.contract.kinds import Abort, AreaMatch, Match
@@ -85,6 +86,7 @@ def match(session: Session, signer: Account, fields: Match) -> None:
 
 def _check(session: Session, event: MainEvent, solution: Solution) -> None:
     """Every row of BIDDING.md section 3. Refuses with the name of the first that fails."""
+    cross_main.check_crossings(session, solution)
     rules = session.rules(event.rules_version)
     books = _books(session, event, solution)
     reason = session.market.check(solution, books, budgeted(event.spec, rules, books), rules)
@@ -114,7 +116,9 @@ def _decide(session: Session, event: MainEvent, best: Best) -> None:
     """The best matching stands: slices go to its areas, every other area is left out."""
     solution = best.solution
     rules = session.rules(event.rules_version)
-    borders = session.market.borders(solution, _books(session, event, solution), event.spec, rules)
+    books = _books(session, event, solution)
+    borders = session.market.borders(solution, books, event.spec, rules)
+    cross_main.open_trades(session, event, solution, books)
     parts = {part.chain: (part, border) for part, border in zip(solution.slices, borders, strict=True)}
     reports: list[AreaReport] = []
     for report in event.areas:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from watt_chain.contract import metering, orders, standing
+from watt_chain.contract import cross_area, metering, orders, standing
 from watt_chain.contract.access import Session, largest_remainder, refuse_if
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import EventCall, Metered
@@ -44,14 +44,36 @@ class Performance:
     "Per slot, what a defaulter is charged for."
 
 
-def contracts_of(pairs: list[Pair]) -> dict[bytes, list[Pair]]:
-    """Confirmed pairs by user, users ascending, pairs by number."""
+def contracts_of(pairs: list[Pair], across: list[tuple[bytes, Pair]]) -> dict[bytes, list[Pair]]:
+    """Confirmed pairs by user, users ascending, pairs by number. `across`: (user of this area, pair); see across_of."""
     found: dict[bytes, list[Pair]] = {}
     for pair in pairs:
         if pair.state == PairState.CONFIRMED:
             found.setdefault(pair.seller, []).append(pair)
             found.setdefault(pair.buyer, []).append(pair)
+    for user, pair in across:
+        found.setdefault(user, []).append(pair)
     return {user: found[user] for user in sorted(found)}
+
+
+def across_of(session: Session, event: AreaEvent) -> list[tuple[bytes, Pair]]:
+    """Trades across areas that were contracts, each with its user of this area, numbered behind the area's pairs."""
+    trades = cross_area.standing_trades(session, event.event)
+    return [(trade.user, cross_area.as_pair(trade, event)) for trade in trades]
+
+
+def delivered_cells(
+    rows: dict[bytes, ResultRow], contracts: dict[bytes, list[Pair]], slots: int
+) -> dict[int, list[int]]:
+    """Delivered Wh per slot of every confirmed pair: the seller's delivered part over its cells, largest remainder."""
+    found: dict[int, list[int]] = {}
+    for user, pairs in contracts.items():
+        if rows[user].side != "sell":
+            continue
+        shares = largest_remainder(rows[user].delivered_wh, cell_weights(pairs))
+        for position, pair in enumerate(pairs):
+            found[pair.number] = shares[position * slots : (position + 1) * slots]
+    return found
 
 
 def agreed_per_slot(pairs: list[Pair], slots: int) -> list[int]:
@@ -138,14 +160,17 @@ def credit_after(
 def settle_credit(session: Session, signer: Account, fields: EventCall) -> None:
     """SettlementCredit(): compare terminals' data with contracts; allowed once no register can change any more."""
     event = session.event_in(fields.event, State.DELIVERING)
-    contracts = contracts_of(orders.pairs_of(session, event.event, event.pairs))
+    refuse_if(cross_area.are_undecided(cross_area.trades_of(session, event.event)), "cross-open")
+    contracts = contracts_of(orders.pairs_of(session, event.event, event.pairs), across_of(session, event))
     now_s = session.context.time_s
     complete = now_s >= event.spec.window_end_s and metering.is_complete(session, event, list(contracts))
     refuse_if(now_s < event.spec.meter_close_s and not complete, "early")
     rules = session.rules(event.rules_version)
     over, under = [0] * event.spec.slots, [0] * event.spec.slots
+    rows: dict[bytes, ResultRow] = {}
     for user, pairs in contracts.items():
         row = _with_credit(session, event, rules, _row(session, event, rules, user, pairs), pairs)
+        rows[user] = row
         session.put(result_row_key(event.event, user), row)
         account = session.account(user)
         session.store_account(replace(account, credit=row.credit_after))
@@ -156,6 +181,7 @@ def settle_credit(session: Session, signer: Account, fields: EventCall) -> None:
             over[slot] += max(0, excess)
             under[slot] += max(0, -excess)
     session.put(result_key(event.event), Result(list(contracts), bytes(32)))
+    cross_area.settle(session, event, rows, delivered_cells(rows, contracts, event.spec.slots))
     session.advance(event, Trigger.SETTLEMENT_CREDIT)
     session.emit(MAIN_CHAIN, "Metered", Metered(event.event, over, under))
 

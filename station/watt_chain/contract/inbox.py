@@ -1,8 +1,9 @@
-"""The only way into an area from outside: messages of the main chain, in sequence, each with a proof.
+"""The only way into an area from outside: messages of another chain, in sequence, each with a proof.
 
-A message counts because a quorum of the main chain's validators certified the block whose outbox root holds it.  The
-cursor admits sequence numbers one by one; a message is consumed exactly once, and one that comes too late for its
-event is consumed without effect.  `proven_header` serves the main chain's anchors too.
+A message counts because a quorum of that chain's validators certified the block whose outbox root holds it. Each
+source has a cursor, which admits sequence numbers one by one; a message is consumed exactly once, and one that comes
+too late for its event is consumed without effect.  From another area only locks of trades are taken, and only when the
+main chain has said who certifies its blocks.  `proven_header` serves the main chain's anchors too.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from watt_chain.block import (
     block_hash,
     check_certificate,
 )
-from watt_chain.contract import matching, validators
+from watt_chain.contract import cross_area, matching, validators
 from watt_chain.contract.access import Session, refuse, refuse_if
+from watt_chain.contract.cross_kinds import CrossLocked, CrossNews, Partner
+from watt_chain.contract.cross_objects import source_key
 from watt_chain.contract.event import TRANSITIONS, State, Trigger
 from watt_chain.contract.kinds import Abort, Announced, AreaMatch, Inbox, Prices, RuleSetActive
 from watt_chain.contract.objects import (
@@ -34,9 +37,11 @@ from watt_chain.contract.objects import (
     Account,
     AreaEvent,
     InboxCursor,
+    KnownList,
     OpenEvents,
     RulesIndex,
     event_key,
+    known_list_key,
     rules_key,
 )
 from watt_chain.contract.rules import RuleSet
@@ -69,14 +74,22 @@ def open_body(message: OutMessage, kind: type[msgspec.Struct]) -> msgspec.Struct
 
 
 def take_messages(session: Session, signer: Account, fields: Inbox) -> None:
-    """Consume consecutive messages of one main block."""
-    cursor = session.need(INBOX_KEY, InboxCursor)
+    """Consume consecutive messages of one block of the main chain, or of another area that trades with this one."""
+    try:
+        source = codec.decode(fields.header, Header, HEADER_SIZE_MAX).chain
+    except codec.DecodeError:
+        refuse("proof")
+    refuse_if(source != MAIN_CHAIN and session.get(known_list_key(source), KnownList) is None, "proof")
+    cross_area.not_busy(session)
+    key = INBOX_KEY if source == MAIN_CHAIN else source_key(source)
+    cursor = session.get(key, InboxCursor) or InboxCursor(0, 0, codec.ZERO32)
     hash_ = block_hash(session.context.network, fields.header)
-    if hash_ == cursor.main_hash:  # more of the block that was proven last
+    if hash_ == cursor.hash:  # more of the block that was proven last
         header = codec.decode(fields.header, Header, HEADER_SIZE_MAX)
     else:
-        header = proven_header(session, MAIN_CHAIN, fields.header, fields.certificate)
-        refuse_if(header.height <= cursor.main_height, "stale")
+        header = proven_header(session, source, fields.header, fields.certificate)
+        first = validators.known_list(session, source).from_height if source != MAIN_CHAIN else 0
+        refuse_if(header.height <= cursor.height or header.height < first, "stale")
     sequence = cursor.sequence
     for entry in fields.entries:
         leaf = merkle.leaf_hash(entry.message)
@@ -86,19 +99,32 @@ def take_messages(session: Session, signer: Account, fields: Inbox) -> None:
             message = codec.decode(entry.message, OutMessage)
         except codec.DecodeError:
             refuse("message")
-        refuse_if((message.source_chain, message.target_chain) != (MAIN_CHAIN, session.context.chain), "sequence")
+        refuse_if((message.source_chain, message.target_chain) != (source, session.context.chain), "sequence")
         refuse_if(message.sequence != sequence + 1, "sequence")
         sequence += 1
-        if message.kind == "Validators":
+        if source != MAIN_CHAIN:
+            _take_of_area(session, source, message)
+        elif message.kind == "Validators":
             validators.follow(session, header, message)
-            continue
-        # A kind we do not know stops the inbox: skipping what the main chain decided would split the network's state.
-        known = MESSAGES.get(message.kind)
-        if known is None:
-            refuse("message")
-        body, handler = known
-        handler(session, open_body(message, body))
-    session.put(INBOX_KEY, InboxCursor(sequence, header.height, hash_))
+        else:
+            _take_of_main(session, message)
+    session.put(key, InboxCursor(sequence, header.height, hash_))
+
+
+def _take_of_main(session: Session, message: OutMessage) -> None:
+    # A kind we do not know stops the inbox: skipping what the main chain decided would split the network's state.
+    known = MESSAGES.get(message.kind)
+    if known is None:
+        refuse("message")
+    body, handler = known
+    handler(session, open_body(message, body))
+
+
+def _take_of_area(session: Session, source: int, message: OutMessage) -> None:
+    refuse_if(message.kind != "CrossLocked", "message")
+    body = open_body(message, CrossLocked)
+    assert isinstance(body, CrossLocked)
+    cross_area.take_locks(session, source, body)
 
 
 def _rule_set(session: Session, body: msgspec.Struct) -> None:
@@ -162,10 +188,27 @@ def _abort(session: Session, body: msgspec.Struct) -> None:
 
 Handler = Callable[[Session, msgspec.Struct], None]
 
+
+def _cross_news(session: Session, body: msgspec.Struct) -> None:
+    assert isinstance(body, CrossNews)
+    cross_area.take_news(session, body)
+
+
+def _partner(session: Session, body: msgspec.Struct) -> None:
+    """Whose certificates of another area count from now on; what it sent before is known from the main chain."""
+    assert isinstance(body, Partner)
+    session.put(known_list_key(body.chain), KnownList(body.from_height, body.validators))
+    cross_area.take_told_locks(session, body.chain, body.locked)
+    # Not the larger of both: what validators without a majority of honest ones said here is forgotten with them.
+    session.put(source_key(body.chain), InboxCursor(body.sequence, body.from_height - 1, codec.ZERO32))
+
+
 MESSAGES: Final[dict[str, tuple[type[msgspec.Struct], Handler]]] = {
     "RuleSet": (RuleSetActive, _rule_set),
     "Initial": (Announced, _initial),
     "Match": (AreaMatch, _match),
     "Prices": (Prices, _prices),
     "Abort": (Abort, _abort),
+    "CrossNews": (CrossNews, _cross_news),
+    "Partner": (Partner, _partner),
 }

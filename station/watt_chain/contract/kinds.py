@@ -9,21 +9,11 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from watt_chain.contract.event import MONEY_MAX, SLOTS_MAX, EventSpec, State
+from watt_chain.contract.cross_kinds import AREA_KINDS, MAIN_KINDS
+from watt_chain.contract.event import EventSpec, State
+from watt_chain.contract.fields import Amount, Count, Hash, Id8, Kind, Number, Public, Salt, SlotEnergies
 from watt_chain.contract.market import Border, Slice, Solution
 from watt_chain.genesis import Validator
-
-Id8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
-Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Public = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-Salt = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-Amount = Annotated[int, msgspec.Meta(ge=1, le=MONEY_MAX)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
-Number = Annotated[int, msgspec.Meta(ge=1, le=2**32)]
-"Events and pairs are counted from 1."
-Energy = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
-"Wh in one slot."
-SlotEnergies = Annotated[list[Energy], msgspec.Meta(min_length=1, max_length=SLOTS_MAX)]
 
 BATCH_CALLS_MAX: Final = 32
 "Calls of one Batch: eight hours of quarter-hourly checkpoints; some 10 kB, far below what a household may send."
@@ -33,8 +23,8 @@ RATED_W_MAX: Final = 25_000
 "Three-phase 36 A: above any household plug or circuit."
 INBOX_MESSAGES_MAX: Final = 64
 "Messages in one Inbox transaction; a main block sends an area a handful."
-ANCHOR_MESSAGES_MAX: Final = 256
-"Messages of one area block."
+ANCHOR_MESSAGES_MAX: Final = 1024
+"Messages of one area block, or nobody could anchor it: calls that would send more are refused `busy`."
 FRAME_SIZE_MAX: Final = 400_000
 "A proposal names at most 5,000 digests of 34 bytes; two of them fit a transaction."
 PATH_MAX: Final = 32
@@ -240,25 +230,6 @@ class ListChange(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     "By index; sizes outside 1 ... 64 are refused by name."
 
 
-class Reserved(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Kinds that later versions define; always refused with "not-yet"."""
-
-    body: bytes
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """One row of the table."""
-
-    roles: tuple[str, ...]
-    stages: tuple[State, ...]
-    "States of the named event in which the call may be accepted; empty = not tied to an event's state."
-    fields: type[msgspec.Struct]
-    reads: str
-    writes: str
-    reasons: tuple[str, ...]
-    "Besides COMMON_REASONS."
-
-
 COMMON_REASONS: Final = ("unknown-signer", "revoked", "unknown-kind", "role", "malformed")
 "Any transaction can be refused for these, tested in this order."
 
@@ -336,9 +307,9 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         ("validator",),
         (),
         Inbox,
-        "inbox, validators/0",
-        "inbox, rules, event, open, pair, account, sealed",
-        ("proof", "stale", "sequence", "message", "unknown-event"),
+        "inbox, validators/<chain>",
+        "inbox, rules, event, open, pair, account, sealed, cross, validators",
+        ("proof", "stale", "sequence", "message", "busy", "unknown-event"),
     ),
     ("area", "Commit"): Kind(
         ("user",),
@@ -368,8 +339,8 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         ("user",),
         (State.MATCHED,),
         Confirmtransaction,
-        "event, sealed, pair",
-        "sealed, pair, account",
+        "event, sealed, pair, cross",
+        "sealed, pair, cross, account; emits CrossReport",
         (*_EVENT, "not-matched", "decided"),
     ),
     ("area", "Confirm"): Kind(
@@ -404,16 +375,16 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         ("aggregator",),
         (State.DELIVERING,),
         EventCall,
-        "event, pair, register, user, rules",
-        "event, account, result; emits Metered",
-        (*_EVENT, "early"),
+        "event, pair, cross, register, user, rules",
+        "event, account, result, cross; emits CrossReport, Metered",
+        (*_EVENT, "early", "cross-open"),
     ),
     ("area", "SettlementAmount"): Kind(
         ("aggregator",),
         (State.METERED,),
         EventCall,
-        "event, pair, result, rules",
-        "event, pair, account, result",
+        "event, pair, cross, result, rules",
+        "event, pair, cross, account, result",
         (*_EVENT, "no-prices"),
     ),
     ("area", "PriceIncentives"): Kind(
@@ -441,13 +412,12 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("area", "SeedReveal"): _SEED_REVEAL,
     ("area", "Evidence"): _EVIDENCE,
     ("area", "Validators"): _VALIDATORS,
-    ("area", "CrossOp"): Kind(("validator",), (), Reserved, "-", "-", ("not-yet",)),
     ("main", "Anchor"): Kind(
         ("validator",),
         (),
         Anchor,
-        "anchor, validators",
-        "anchor, event, book",
+        "anchor, validators, cross, position, lane",
+        "anchor, event, book, cross, position, lane, validators; emits CrossNews, Partner",
         ("chain", "proof", "stale", "height", "previous", "outbox", "sequence", "message", "unknown-event"),
     ),
     ("main", "RuleSet"): Kind(
@@ -486,7 +456,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         (State.ANNOUNCED,),
         Match,
         "event, book, rules, best",
-        "best, event; emits Match per area when decided",
+        "best, event, cross, lane; emits Match per area when decided, Partner",
         (*_EVENT, "books", "not-better", "slices", "chain-*", "across-*", "solution-*"),
     ),
     ("main", "SettlementAmount"): Kind(
@@ -502,6 +472,8 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("main", "SeedReveal"): _SEED_REVEAL,
     ("main", "Evidence"): _EVIDENCE,
     ("main", "Validators"): _VALIDATORS,
+    **{("area", name): row for name, row in AREA_KINDS.items()},
+    **{("main", name): row for name, row in MAIN_KINDS.items()},
 }
 
 

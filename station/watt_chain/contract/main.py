@@ -14,11 +14,12 @@ from watt_wire import merkle
 
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, OutMessage, block_hash
-from watt_chain.contract import contest, tickets, validators
+from watt_chain.contract import contest, cross_main, tickets, validators
 from watt_chain.contract.access import Refused, Session, refuse, refuse_if
 from watt_chain.contract.area import ELECTION, Function, Keeper, dispatch, genesis_context
 from watt_chain.contract.bidding import book_root
 from watt_chain.contract.contest import advance, halfway, main_event
+from watt_chain.contract.cross_kinds import CrossReport
 from watt_chain.contract.event import MAIN_TRANSITIONS, EventSpec, MainTrigger, State, check_spec
 from watt_chain.contract.inbox import RULES_SIZE_MAX, open_body, proven_header
 from watt_chain.contract.kinds import (
@@ -187,6 +188,7 @@ def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
     refuse_if(wrong != "" or len(dispatches) != event.spec.slots, "dispatch")
     prices = [one.lambda_u_per_wh for one in dispatches]
     costs = [one.cost_u for one in dispatches]
+    cross_main.close(session, event)
     for report in event.areas:
         if report.state not in LAST_STATES:
             session.emit(report.chain, "Prices", Prices(event.event, prices, need_wh, costs))
@@ -213,29 +215,38 @@ def anchor(session: Session, signer: Account, fields: Anchor) -> None:
     proven_header(session, chain, fields.header, fields.certificate)
     leaves = [merkle.leaf_hash(message) for message in fields.messages]
     refuse_if(merkle.root(leaves) != header.outbox_root, "outbox")
-    sequence = last.sequence
+    sequence, docket = last.sequence, cross_main.Docket(session)
     for encoded in fields.messages:
         try:
             message = codec.decode(encoded, OutMessage)
         except codec.DecodeError:
             refuse("message")
+        refuse_if(message.source_chain != chain, "sequence")
         if message.target_chain != MAIN_CHAIN:
+            cross_main.pass_message(session, docket, message)
             continue
-        refuse_if(message.source_chain != chain or message.sequence != sequence + 1, "sequence")
+        refuse_if(message.sequence != sequence + 1, "sequence")
         sequence += 1
         if message.kind == "Validators":
             validators.follow(session, header, message)
+        elif message.kind == "CrossReport":
+            body = open_body(message, CrossReport)
+            assert isinstance(body, CrossReport)
+            cross_main.take_report(session, docket, chain, body)
         else:
-            _take_message(session, chain, message)
+            _take_message(session, docket, chain, message)
+    docket.flush()
     # CONSENSUS.md 8.5: a block after which others certify carries their list, or nothing of the chain counts any more.
-    known = validators.known_list(session, chain).validators
-    refuse_if(list_hash(known) != header.next_validators, "message")
+    known = validators.known_list(session, chain)
+    refuse_if(list_hash(known.validators) != header.next_validators, "message")
+    if known.from_height == header.height + 1:
+        cross_main.introduce_again(session, chain)
     session.put(
         anchor_key(chain), AnchorState(header.height, block_hash(session.context.network, fields.header), sequence)
     )
 
 
-def _take_message(session: Session, chain: int, message: OutMessage) -> None:
+def _take_message(session: Session, docket: cross_main.Docket, chain: int, message: OutMessage) -> None:
     """One report of an area about an event; a report that comes too late for the event is taken without effect."""
     known = REPORTS.get(message.kind)
     if known is None:
@@ -251,6 +262,8 @@ def _take_message(session: Session, chain: int, message: OutMessage) -> None:
     reports = [changed if index == position else report for index, report in enumerate(event.areas)]
     event = replace(event, areas=reports)
     session.put(event_key(number), event)
+    if changed.state == "refused":
+        cross_main.end_of_area(session, docket, number, chain)
     over = all(report.state in LAST_STATES for report in reports)
     if over and MainTrigger.ALL_REPORTED in MAIN_TRANSITIONS[event.state]:
         advance(session, event, MainTrigger.ALL_REPORTED)
@@ -316,4 +329,6 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "Match": contest.match,
     "SettlementAmount": settle_amount,
     "Validators": validators.change,
+    "Endow": cross_main.endow,
+    "CrossEnd": cross_main.end_overdue,
 }

@@ -7,8 +7,9 @@ deadline is dropped (U25).
 
 from msgspec.structs import replace
 
-from watt_chain.contract import orders
+from watt_chain.contract import cross_area, orders
 from watt_chain.contract.access import Session, refuse, refuse_if
+from watt_chain.contract.cross_objects import cross_key
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import AreaMatch, Confirm, Confirmtransaction, Matched, MatchRefused
 from watt_chain.contract.market import Assignment, Book, PairTerms
@@ -26,7 +27,10 @@ from watt_chain.contract.orders import PairState, PairStep
 
 
 def take_slice(session: Session, message: AreaMatch) -> None:
-    """Check the area's slice, make its pairs, tell the main chain. A slice that comes too late changes nothing."""
+    """Check the area's slice, make its pairs and its halves of trades across areas, tell the main chain.
+
+    A slice that comes too late changes nothing.
+    """
     event = session.event(message.event)
     if event.state is not State.QUALIFIED:
         return
@@ -42,11 +46,16 @@ def take_slice(session: Session, message: AreaMatch) -> None:
         if pair is None:
             break
         pairs.append(pair)
-    if reason or len(pairs) != len(part.assignments):
+    legs = [] if message.border is None else message.border.legs
+    network, chain = session.context.network, session.context.chain
+    trades = [] if reason else cross_area.trades_from(event, book, legs, network, chain)
+    if reason or trades is None or len(pairs) != len(part.assignments):
         abort(session, event, Trigger.SLICE_REFUSED, reason or "slice-terms")
         return
     for pair in pairs:
         session.put(pair_key(event.event, pair.number), pair)
+    for trade in trades:
+        session.put(cross_key(event.event, trade.terms.number), trade)
     session.put(event_key(event.event), replace(event, rho_scaled=message.rho_scaled, pairs=len(pairs)))
     session.advance(session.event(event.event), Trigger.SLICE)
     session.emit(MAIN_CHAIN, "Matched", Matched(event.event, len(pairs)))
@@ -86,7 +95,8 @@ def choose(session: Session, signer: Account, fields: Confirmtransaction) -> Non
     sealed = session.sealed(event.event, signer.id)
     pairs = orders.pairs_of(session, event.event, event.pairs)
     mine = [pair for pair in pairs if signer.id in (pair.seller, pair.buyer)]
-    if sealed is None or not mine:
+    across = any(trade.user == signer.id for trade in cross_area.trades_of(session, event.event))
+    if sealed is None or not (mine or across):
         refuse("not-matched")
     refuse_if(sealed.choice != "open", "decided")
     choice = "accept" if fields.accept else "refuse"
@@ -95,6 +105,7 @@ def choose(session: Session, signer: Account, fields: Confirmtransaction) -> Non
         for pair in mine:
             if pair.state != PairState.DROPPED:
                 orders.release(session, pair, PairStep.REFUSED)
+        cross_area.decline_all(session, event, signer.id)
 
 
 def confirm(session: Session, signer: Account, fields: Confirm) -> None:
@@ -120,6 +131,7 @@ def close_confirmations(session: Session, event: AreaEvent) -> AreaEvent:
     for pair in orders.pairs_of(session, event.event, event.pairs):
         if pair.state not in (PairState.CONFIRMED, PairState.DROPPED):
             orders.release(session, pair, PairStep.LAPSED)
+    cross_area.lapse(session, event)
     return session.advance(event, Trigger.CONFIRM_DUE)
 
 
@@ -135,4 +147,6 @@ def abort(session: Session, event: AreaEvent, trigger: Trigger, reason: str) -> 
             orders.release(session, pair, PairStep.LAPSED)
     session.put(event_key(event.event), replace(event, reason=reason))
     session.emit(MAIN_CHAIN, "MatchRefused", MatchRefused(event.event, reason))
-    return session.advance(session.event(event.event), trigger)
+    aborted = session.advance(session.event(event.event), trigger)
+    cross_area.abandon(session, aborted)
+    return aborted

@@ -132,11 +132,11 @@ class OpenEvents(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
 
 
 class InboxCursor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Last message of the main chain that this area consumed, and the main block it came from."""
+    """Last message of another chain that this area consumed, and the block it came from."""
 
     sequence: int
-    main_height: int
-    main_hash: bytes
+    height: int
+    hash: bytes
     "Its hash: of an earlier block, or another one at that height, nothing is consumed any more."
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from watt_wire import merkle
 
 from watt_chain import codec
-from watt_chain.contract import orders, validators
+from watt_chain.contract import cross_area, orders, validators
 from watt_chain.contract.access import Session, largest_remainder, refuse_if
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.incentive import rows_of
@@ -48,16 +48,17 @@ def issue_points(session: Session, signer: Account, fields: EventCall) -> None:
     pairs = orders.pairs_of(session, event.event, event.pairs)
     strengths = _update_strengths(session, event, rows, pairs)
     rows = _share_points(session, event, rows, strengths)
-    root = result_root(rows, pairs)
+    root = result_root(rows, pairs, cross_area.result_leaves(session, event.event))
     session.put(result_key(event.event), Result([row.user for row in rows], root))
     session.put(event_key(event.event), replace(event, result_root=root))
     session.advance(session.event(event.event), Trigger.POINTS)
     session.emit(MAIN_CHAIN, "EventClosed", EventClosed(event.event, root))
 
 
-def result_root(rows: list[ResultRow], pairs: list[Pair]) -> bytes:
-    """Merkle root over the encoded rows (users ascending), then the encoded pairs (by number)."""
-    return merkle.root([merkle.leaf_hash(codec.encode(one)) for one in (*rows, *pairs)])
+def result_root(rows: list[ResultRow], pairs: list[Pair], across: list[bytes]) -> bytes:
+    """Merkle root over the encoded rows (users ascending), pairs (by number), and trades across areas (by number)."""
+    encoded = [codec.encode(one) for one in (*rows, *pairs)]
+    return merkle.root([merkle.leaf_hash(one) for one in (*encoded, *across)])
 
 
 def strength_now(delivered_wh: int, agreed_wh: int, counts: tuple[int, int], trades: tuple[int, int]) -> int:
@@ -95,6 +96,10 @@ def _update_strengths(session: Session, event: AreaEvent, rows: list[ResultRow],
             node = session.account(user).node
             matched[node] += 1
             confirmed[node] += int(pair.state != PairState.DROPPED)
+    for trade in cross_area.trades_of(session, event.event):
+        node = session.account(trade.user).node
+        matched[node] += 1
+        confirmed[node] += int(cross_area.stood(trade))
     found: list[int] = []
     for node in range(nodes):
         now = strength_now(

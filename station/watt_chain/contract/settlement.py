@@ -7,9 +7,9 @@ defaulter's receipts are there before its penalty is taken.
 
 from msgspec.structs import replace
 
-from watt_chain.contract import orders
-from watt_chain.contract.access import Session, largest_remainder, refuse_if
-from watt_chain.contract.credit import agreed_per_slot, cell_weights, contracts_of, deviation_wh
+from watt_chain.contract import cross_area, orders
+from watt_chain.contract.access import Session, refuse_if
+from watt_chain.contract.credit import across_of, agreed_per_slot, contracts_of, delivered_cells, deviation_wh
 from watt_chain.contract.event import EventSpec, State, Trigger
 from watt_chain.contract.kinds import EventCall
 from watt_chain.contract.objects import (
@@ -31,10 +31,11 @@ def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
     refuse_if(len(event.lambda_u_per_wh) != event.spec.slots, "no-prices")
     rules = session.rules(event.rules_version)
     pairs = orders.pairs_of(session, event.event, event.pairs)
-    contracts = contracts_of(pairs)
+    across = across_of(session, event)
+    contracts = contracts_of(pairs, across)
     users = session.need(result_key(event.event), Result).users
     rows = {user: session.need(result_row_key(event.event, user), ResultRow) for user in users}
-    delivered = _delivered_cells(rows, contracts, event.spec.slots)
+    delivered = delivered_cells(rows, contracts, event.spec.slots)
     grid = session.office("grid").id
     for pair in pairs:
         if pair.state != PairState.CONFIRMED:
@@ -51,28 +52,15 @@ def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
         rows[pair.buyer] = replace(
             buyer, traded_u=buyer.traded_u - paid_u, charge_u=buyer.charge_u + (pair.charge_u + 1) // 2
         )
+    cross_area.close(session, event, rows, grid)
     for user in users:
         owed_u = penalty_u(rows[user], event.lambda_u_per_wh, event.spec, rules)
         paid_u, arrears_u = _take_penalty(session, user, owed_u, grid)
         row = replace(rows[user], penalty_u=paid_u, arrears_u=arrears_u)
         session.put(result_row_key(event.event, user), row)
-    mean = mean_price_u_per_wh(pairs, event.lambda_u_per_wh, event.spec, rules)
+    mean = mean_price_u_per_wh([*pairs, *(pair for _, pair in across)], event.lambda_u_per_wh, event.spec, rules)
     session.put(event_key(event.event), replace(event, mean_price_u_per_wh=mean))
     session.advance(session.event(event.event), Trigger.SETTLEMENT_AMOUNT)
-
-
-def _delivered_cells(
-    rows: dict[bytes, ResultRow], contracts: dict[bytes, list[Pair]], slots: int
-) -> dict[int, list[int]]:
-    """Delivered Wh per slot of every confirmed pair: the seller's delivered part over its cells, largest remainder."""
-    found: dict[int, list[int]] = {}
-    for user, pairs in contracts.items():
-        if rows[user].side != "sell":
-            continue
-        shares = largest_remainder(rows[user].delivered_wh, cell_weights(pairs))
-        for position, pair in enumerate(pairs):
-            found[pair.number] = shares[position * slots : (position + 1) * slots]
-    return found
 
 
 def _pay_pair(session: Session, pair: Pair, paid_u: int, grid: bytes) -> None:

@@ -1,0 +1,130 @@
+"""Calls and messages of trades across areas: rows of the table of kinds, bodies of messages.
+
+`CrossOp` is the one call of both sides in every area (model.md H12): who signs it says which side it is.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from watt_chain.contract.cross_objects import CROSSINGS_MAX, TOGETHER_MAX
+from watt_chain.contract.event import State
+from watt_chain.contract.fields import Chain, Count, Hash, Kind, Money, Number
+from watt_chain.genesis import Validator
+
+
+class CrossOp(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One side of trades across areas takes them or refuses them (H10 to H13).
+
+    A buyer that takes several at once locks them together: all of them come about, or none.
+    """
+
+    event: Number
+    trades: Annotated[list[Number], msgspec.Meta(min_length=1, max_length=TOGETHER_MAX)]
+    "Ascending."
+    accept: bool
+
+
+class Endow(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """How much money the grid company has paid into an area so far, and the most its buyers may lock in an event."""
+
+    chain: Chain
+    endowed_u: Money
+    rate_u: Money
+
+
+class CrossEnd(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """End every trade of an event that is overdue: KILL without outcome, VOID without settlement."""
+
+    event: Number
+
+
+AREA_KINDS: Final[dict[str, Kind]] = {
+    "CrossOp": Kind(
+        ("user",),
+        (State.MATCHED,),
+        CrossOp,
+        "event, sealed, cross, account, rules",
+        "cross, account; emits CrossLocked to the seller's area, CrossReport",
+        (
+            "unknown-event",
+            "stage",
+            "order",
+            "unknown-trade",
+            "not-yours",
+            "same-area",
+            "no-choice",
+            "suspended",
+            "decided",
+            "balance",
+            "busy",
+        ),
+    ),
+}
+MAIN_KINDS: Final[dict[str, Kind]] = {
+    "Endow": Kind(("grid",), (), Endow, "areas, position", "position", ("chain", "below")),
+    "CrossEnd": Kind(
+        ("aggregator", "grid", "regulator", "validator"),
+        (),
+        CrossEnd,
+        "event, cross",
+        "cross, position; emits CrossNews to both areas",
+        ("unknown-event", "early"),
+    ),
+}
+
+
+# Message from one area to another, which the main chain reads when it anchors the block.
+
+
+class CrossLocked(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """kind "CrossLocked": the buyer's money is locked for these trades, all with sellers of the target."""
+
+    event: Number
+    trades: Annotated[list[tuple[Number, Hash]], msgspec.Meta(min_length=1, max_length=TOGETHER_MAX)]
+    "(number, id)"
+    group: Annotated[list[Number], msgspec.Meta(max_length=TOGETHER_MAX)]
+    "All trades that were locked together, in whatever area their sellers are; empty: each stands alone."
+
+
+# Message from an area to the main chain.
+
+
+class CrossReport(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """kind "CrossReport": what an area did with its halves of trades."""
+
+    event: Number
+    trades: Annotated[
+        list[tuple[Number, Hash, Literal["accept", "reject", "settled", "returned", "pay"], Money]],
+        msgspec.Meta(min_length=1, max_length=CROSSINGS_MAX),
+    ]
+    "(number, id, what, what it came to: only of `settled`, else 0)"
+
+
+# Messages from the main chain to an area.
+
+
+class CrossNews(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """kind "CrossNews": what the main chain recorded of trades."""
+
+    event: Number
+    trades: Annotated[
+        list[tuple[Number, Literal["anchored-accept", "anchored-end", "settled", "returned", "void", "pay"], Money]],
+        msgspec.Meta(min_length=1, max_length=CROSSINGS_MAX),
+    ]
+    "(number, what, what it came to: of `settled` and `pay`, else 0)"
+
+
+class Partner(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """kind "Partner": who certifies the blocks of another area from a height on, and what is known of those before it.
+
+    Messages of `chain` to this area up to `sequence` are done with: their locks that are without an outcome stand in
+    `locked`, so no block from before `from_height` is needed any more.
+    """
+
+    chain: Chain
+    from_height: Count
+    validators: list[Validator]
+    sequence: Count
+    locked: list[tuple[Number, Number]]
+    "(event, trade)"
