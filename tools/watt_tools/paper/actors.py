@@ -76,6 +76,8 @@ class Actor:
         "(address, kind, payload)."
         self.records: list[bytes] = []
         "To be on disk before anything of `sent` leaves."
+        self.blocks: list[bytes] = []
+        "Final blocks, to be stored after that."
         self.steps: list[tuple[int, str]] = []
         "(number of a trade, step that is final here now)."
 
@@ -155,6 +157,8 @@ class Member:
         output = self.replica.take_output()
         if output.persist:
             actor.records += output.persist
+        if output.commit:
+            actor.blocks += output.commit
         for number, frame in output.send:
             if self._proposed < self.height and kind_of(frame) == "pre-prepare":
                 self._proposed = self.height

@@ -37,7 +37,11 @@ def draw(data: Data, folder: Path) -> list[Path]:
     panels = [_over_shards(data, n) for n in FIGURE_9_NODES]
     made += _write(folder / "figure9", f"Time cost vs s (n in 2, 3, 4): {single}", panels)
     panels = [_over_transactions(data, s) for s in STORAGE_SHARDS]
-    made += _write(folder / "figure10", "Storage overhead vs number of transactions (s = 2, 3, 4)", panels)
+    made += _write(
+        folder / "figure10",
+        "Storage overhead vs number of transactions (s = 2, 3, 4), all of them inside the areas",
+        panels,
+    )
     panels = [_ratios_over_shards(data, delay_us) for delay_us in data.delays()]
     made += _write(folder / "figure11", "Not in the paper: parts of full sharding (one area after the other)", panels)
     return made
@@ -90,7 +94,7 @@ def _over_transactions(data: Data, s: int) -> Panel:
         points: Points = [
             (one["m"], one["bytes"] / 1000, one["bytes"] / 1000, one["bytes"] / 1000)
             for one in data.storage.get("ledger", ())
-            if (one["mode"], one["s"], one["role"]) == (mode, s, role)
+            if (one["mode"], one["load"], one["s"], one["role"]) == (mode, "local", s, role)
         ]
         lines.append(Line(label, (0, 2, 3)[colour], sorted(points)))
     return Panel(f"s = {s}", "transactions of each area, m", "kB on disk", lines)

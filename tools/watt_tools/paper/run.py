@@ -49,7 +49,16 @@ def main(options: Options) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         _settle(options)
         for stage in options.stages:
-            run_cells(options, stage)
+            if stage == "storage":
+                from watt_tools.paper import storage
+
+                storage.run(options.out, quick=options.quick)
+            elif stage == "processes":
+                from watt_tools.paper import processes
+
+                processes.run(options.out, options.cells, quick=options.quick)
+            else:
+                run_cells(options, stage)
     except (RunError, results.ResultsError, OSError) as error:
         print(f"wattpact paper run: {error}", file=sys.stderr)
         return 1

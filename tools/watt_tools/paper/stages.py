@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Final
 
-STAGES: Final = ("sweep", "single", "beyond", "charge")
+STAGES: Final = ("sweep", "single", "beyond", "charge", "storage", "processes")

@@ -16,6 +16,7 @@ from watt_tools.paper.reported import NODES, SHARDS, TABLE_1
 
 SHOWN: Final = (2, 3, 5, 10)
 """Numbers of shards in the tables of times; all of them are in the figures and the CSV."""
+SIZES: Final = (250, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,37 +310,32 @@ def charge(data: Data) -> Table:
 def storage(data: Data) -> list[Table]:
     """Storage of the nodes."""
     rows = []
-    for mode in ("paper", "ours"):
-        for s in (2, 3, 4, 10):
-            for m in (250, 1000):
-                sizes = {
-                    one["role"]: one["bytes"]
-                    for one in data.storage.get("ledger", ())
-                    if (one["mode"], one["s"], one["m"]) == (mode, s, m)
-                }
-                if "cross" in sizes:
-                    part = percent(sizes["normal"] / sizes["cross"])
-                    kb = [f"{sizes[role] / 1000:.0f}" for role in ("normal", "cross")]
-                    rows.append((mode, str(s), str(m), *kb, part))
-    head = ("mode", "s", "m", "normal kB", "cross kB", "normal / cross")
+    places = [
+        (load, mode, s, m)
+        for load in ("local", "mixed")
+        for mode in ("paper", "ours")
+        for s in (2, 3, 4, 10)
+        for m in SIZES
+    ]
+    for load, mode, s, m in places:
+        sizes = {
+            one["role"]: one["bytes"]
+            for one in data.storage.get("ledger", ())
+            if (one["mode"], one["load"], one["s"], one["m"]) == (mode, load, s, m)
+        }
+        if "cross" in sizes:
+            kb = [f"{sizes[role] / 1000:.0f}" for role in ("normal", "cross")]
+            rows.append((load, mode, str(s), str(m), *kb, percent(sizes["normal"] / sizes["cross"])))
+    head = ("load", "mode", "s", "m", "normal kB", "cross kB", "normal / cross")
     first = Table("storage", "Bytes on disk, each area with m transactions", head, rows)
+    roles = ("normal", "cross", "kept", "paper", "master")
     growth = [
-        (str(one["s"]), one["blocks"], *(f"{one[role] / 1e6:.1f}" for role in ("normal", "cross", "paper", "master")))
+        (str(one["s"]), f"{one['batch_ms'] / 1000:g}", *(f"{one[role] / 1e6:.1f}" for role in roles))
         for one in data.storage.get("growth", ())
     ]
-    head = ("s", "blocks", "normal", "cross-node (ours)", "cross-node (paper)", "master")
+    head = ("s", "batch s", "normal", "cross, ours", "... with a header a minute", "cross, paper", "master")
     title = "Growth per day, MB: 500 homes an area, a signed checkpoint every 15 minutes"
-    erasure = [
-        (str(one["n"]), str(one["k"]), *(f"{one[name]:.2f}" for name in ("share", "encode_ms", "decode_ms")))
-        for one in data.storage.get("erasure", ())
-    ]
-    coded = Table(
-        "erasure",
-        "Old bodies in n chunks of which any k rebuild them",
-        ("n", "k = f + 1", "kept of each block", "ms to code 150 kB", "ms to rebuild"),
-        erasure,
-    )
-    return [first, Table("growth", title, head, growth), coded]
+    return [first, Table("growth", title, head, growth)]
 
 
 def processes(data: Data) -> Table:

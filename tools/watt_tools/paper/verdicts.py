@@ -68,12 +68,12 @@ def _storage_ratio(data: Data, number: int, one: Ratio) -> Verdict:
     return row
 
 
-def storage_ratio(data: Data, mode: str, s: int, m: int) -> float | None:
+def storage_ratio(data: Data, mode: str, s: int, m: int, load: str = "local") -> float | None:
     """Bytes of a normal node as a part of those of a cross-node, each area holding m transactions."""
     sizes = {
         one["role"]: one["bytes"]
         for one in data.storage.get("ledger", ())
-        if (one["mode"], one["s"], one["m"]) == (mode, s, m)
+        if (one["mode"], one["load"], one["s"], one["m"]) == (mode, load, s, m)
     }
     return sizes["normal"] / sizes["cross"] if "normal" in sizes and "cross" in sizes else None
 
@@ -135,7 +135,12 @@ def _as_good_as_reported(data: Data, delays: Iterable[int]) -> Verdict:
 
 
 def _storage_aim(data: Data) -> Verdict:
-    found = [ratio for m in TRANSACTIONS if (ratio := storage_ratio(data, "ours", 10, m)) is not None]
+    found = [
+        ratio
+        for m in TRANSACTIONS
+        for load in ("local", "mixed")
+        if (ratio := storage_ratio(data, "ours", 10, m, load)) is not None
+    ]
     low = min(found, default=None)
     return {
         "aim": f"normal-to-cross storage of ours at least {STORAGE_AIM} at s = 10",

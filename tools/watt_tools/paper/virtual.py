@@ -186,6 +186,7 @@ class World:
         machine.free_us = end_us
         sent, actor.sent = actor.sent, []
         actor.records.clear()
+        actor.blocks.clear()
         for to, kind, payload in sent:
             for message in machine.spoil(to, kind, payload) if machine.spoil is not None else ((to, kind, payload),):
                 self._post(actor.address, *message, end_us)
