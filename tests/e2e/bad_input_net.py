@@ -38,7 +38,7 @@ from watt_master.config import MasterConfig
 from watt_node.config import ClockSection, LogSection, MqttSection
 from watt_station.service import StationConfig
 from watt_tools.certificates import Authority
-from watt_tools.network import _free_ports
+from watt_tools.network import free_ports
 
 AREA = 1
 STATIONS = tuple(f"area1-node{index}" for index in range(4))
@@ -176,7 +176,7 @@ class Net:
 
     def __post_init__(self) -> None:
         self.network = Network(self.folder)
-        ports = _free_ports(6)  # below the range of outgoing connections: a client must not meet itself
+        ports = free_ports(6)  # below the range of outgoing connections: a client must not meet itself
         self.network.ports = {(AREA, index): ports[index] for index in range(4)}
         self.network.ports[0, 0] = ports[4]
         self.broker_port = ports[5]

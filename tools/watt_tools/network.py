@@ -195,7 +195,7 @@ def _fresh_secret() -> bytes:
 
 def _describe(scenario: Scenario, keys: _Keys, micropython: str, wasm_node: str) -> dict[str, Any]:
     count = 1 + MASTERS + scenario.areas * NODES_PER_AREA + len(scenario.homes)
-    ports = _free_ports(count)
+    ports = free_ports(count)
     return {
         "format": 1,
         "areas": scenario.areas,
@@ -455,7 +455,7 @@ def _write_json(path: Path, value: object) -> None:
     temporary.replace(path)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now, below the range that the system hands to outgoing connections.
 
     They are written down; a later taker is reported by the daemon that finds its port in use.

@@ -1,9 +1,9 @@
 """Growth per day of a normal node, a cross-node and a master, with the product's own contracts.
 
 Every home of an area has one plug that signs a checkpoint each quarter of an hour; its gateway passes it on at once, so
-they arrive within some seconds (SPREAD_S). Two rounds are carried out in full by the area contracts, the blocks anchored
-by the main contract and archived as a master does it; a day has 48 times as much. Trades are not in it: fifty homes of
-an area that trade once a day add less than one part in a hundred.
+they arrive within some seconds (SPREAD_S). Two rounds are carried out in full by the area contracts, the blocks are
+anchored by the main contract and archived as a master does it; a day has 48 times as much. Trades are not in it: fifty
+homes of an area that trade once a day add less than one part in a hundred.
 """
 
 from __future__ import annotations
@@ -156,9 +156,9 @@ def _found(keys: dict[int, list[PrivateKey]], regulator: PrivateKey) -> Genesis:
         return [Validator(f"{name}-node{i}", key.public) for i, key in enumerate(keys[chain])]
 
     areas = [AreaGenesis(chain, f"area{chain}", seats(chain, f"area{chain}")) for chain in keys if chain]
-    offices = [regulator.public, make_key("growth grid").public, make_key("growth aggregator").public]
-    rules = [codec.encode(RULES_1)]
-    return Genesis("growth", START_S, *offices, seats(0, "main"), areas, rules, RULES_1.version, 0)
+    grid, aggregator = make_key("growth grid").public, make_key("growth aggregator").public
+    main, rules = seats(0, "main"), [codec.encode(RULES_1)]
+    return Genesis("growth", START_S, regulator.public, grid, aggregator, main, areas, rules, RULES_1.version, 0)
 
 
 def measure(s: int, batch_ms: int, homes: int = HOMES) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from watt_tools.paper.network import MASTERS, Network
 from watt_tools.paper.relay import Master
 
 HOST: Final = "127.0.0.1"
-HEAD: Final = struct.Struct(">IIB")
-"""Length of the payload, sender, kind."""
+HEAD: Final = struct.Struct(">IIIB")
+"""Length of the payload, sender, receiver (several clients share a port), kind."""
 STEP: Final = 100
 """Kind of a frame to the driver: a trade has come to a step."""
 READY: Final = 101
@@ -63,10 +63,14 @@ def network_of(cell: Cell, trades: int) -> Network:
     return Network(plan_of(mode, s, cell.n, trades, cell.seed))
 
 
+Handle = Callable[[int, int, int, bytes], None]
+"""(sender, receiver, kind, payload)."""
+
+
 class Links:
     """Outgoing connections, opened when first needed, and the door for incoming ones."""
 
-    def __init__(self, ports: dict[int, int], delay_s: float, handle: Callable[[int, int, bytes], None]) -> None:
+    def __init__(self, ports: dict[int, int], delay_s: float, handle: Handle) -> None:
         self._ports = ports
         self._delay_s = delay_s
         self._handle = handle
@@ -82,19 +86,19 @@ class Links:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                length, sender, kind = HEAD.unpack(await reader.readexactly(HEAD.size))
+                length, sender, to, kind = HEAD.unpack(await reader.readexactly(HEAD.size))
                 payload = await reader.readexactly(min(length, FRAME_MAX))
                 if self._delay_s:
-                    loop.call_later(self._delay_s, self._handle, sender, kind, payload)
+                    loop.call_later(self._delay_s, self._handle, sender, to, kind, payload)
                 else:
-                    self._handle(sender, kind, payload)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+                    self._handle(sender, to, kind, payload)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            writer.close()  # cancelled: the loop ends, and with it everything
 
     def post(self, sender: int, to: int, kind: int, payload: bytes) -> None:
         """Send a frame; while the connection is being opened it waits."""
         port = self._ports[to]
-        data = HEAD.pack(len(payload), sender, kind) + payload
+        data = HEAD.pack(len(payload), sender, to, kind) + payload
         writer = self._writers.get(port)
         if writer is not None:
             writer.write(data)
@@ -128,7 +132,7 @@ class Shell:
         self._blocks = None if folder is None else os.open(folder / "blocks", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         self._timer: asyncio.TimerHandle | None = None
 
-    def receive(self, sender: int, kind: int, payload: bytes) -> None:
+    def receive(self, sender: int, to: int, kind: int, payload: bytes) -> None:
         """A frame, after its delay."""
         self.actor.receive(sender, kind, payload, _now_ms())
         self.settle()

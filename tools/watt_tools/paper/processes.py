@@ -1,8 +1,8 @@
 """Stage `processes`: the paper's cells as real processes on this machine, at 0 and 5 ms one way.
 
-One process a node (`process.py`), one more for the clients, which drive one trade after the other and note when a quorum
-of every area has it final; all processes read one clock. They share this machine's cores, so the figures are those of
-its crowding too: they are here to show that the virtual clock's ratios are not an artefact of it.
+One process a node (`process.py`), one more for the clients, which drive one trade after the other and note when a
+quorum of every area has it final; all processes read one clock. They share this machine's cores, so the figures are
+those of its crowding too: they are here to show what the virtual clock's ratios owe to it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,13 +19,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from watt_tools.network import free_ports
 from watt_tools.paper import plan, stats
 from watt_tools.paper.cell import Cell, Tracker
 from watt_tools.paper.clients import Client
 from watt_tools.paper.modes import MODES, settings_of
 from watt_tools.paper.network import MASTERS
 from watt_tools.paper.process import READY, STEP, Links, Orders, Shell, network_of, order_line
-from watt_tools.paper.results import write_json
+from watt_tools.paper.results import PaperError, write_json
 
 DELAYS_US: Final = (0, 5000)
 REPETITIONS: Final = 10
@@ -38,8 +38,8 @@ START_S: Final = 60.0
 TRADE_S: Final = 20.0
 
 
-class StageError(Exception):
-    """A network of processes did not do what it should."""
+class StageError(PaperError):
+    """A network of processes did not do what it should; running the command again goes on with it."""
 
 
 def run(out: Path, words: tuple[str, ...], *, quick: bool = False) -> None:
@@ -86,7 +86,7 @@ def started(cell: Cell, repetitions: int, folder: Path) -> Iterator[Driver]:
     trades = WARM_UP + repetitions * TRADES
     network = network_of(cell, trades)
     nodes = [*range(MASTERS if network.has_main else 0), *range(MASTERS, network.client(0))]
-    free = _free_ports(len(nodes) + 1)
+    free = free_ports(len(nodes) + 1)
     ports = dict(zip(nodes, free, strict=False))
     ports |= {network.client(number): free[-1] for number in range(trades)}
     running: list[subprocess.Popen[str]] = []
@@ -160,26 +160,13 @@ class Driver:
                 async with asyncio.timeout(0.5):
                     await self._moved.wait()
 
-    def _handle(self, sender: int, kind: int, payload: bytes) -> None:
-        """What nodes tell: that they are up, steps of trades, answers for clients (the newest trade's is meant)."""
+    def _handle(self, sender: int, to: int, kind: int, payload: bytes) -> None:
+        """What nodes tell: that they are up, steps of trades, answers for clients."""
         if kind == READY:
             self._awaited.pop(sender, None)
         elif kind == STEP:
             number, step, at_us = json.loads(payload)
             self._tracker.step(sender, number, step, at_us)
         else:
-            running = max(self._tracker.started_us, default=0)
-            self._shells[self._network.client(running)].receive(sender, kind, payload)
+            self._shells[to].receive(sender, to, kind, payload)
         self._moved.set()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [door.getsockname()[1] for door in doors]
-    for door in doors:
-        door.close()
-    return ports
-
-
-__all__ = ["Driver", "StageError", "measure", "run", "started"]

@@ -26,7 +26,7 @@ def main(folder: Path | None, *, as_json: bool, document: Path | None, figures_t
         drawn = figures.draw(data, target) if target is not None else []
         if target is not None:
             write_cells(data, target / "cells.csv")
-    except (results.ResultsError, OSError) as error:
+    except (results.PaperError, OSError) as error:
         print(f"wattpact paper report: {error}", file=sys.stderr)
         return 1
     goals = [one for one in verdicts.aims(data) if one["is_aim"]]

@@ -22,7 +22,11 @@ REPETITION: Final = tuple(field.name for field in fields(Repetition))
 COLUMNS: Final = (*CELL, *REPETITION)
 
 
-class ResultsError(Exception):
+class PaperError(Exception):
+    """The command cannot go on; the text says why and what to do."""
+
+
+class ResultsError(PaperError):
     """Files that cannot be used; the text names file and line."""
 
 

@@ -26,8 +26,8 @@ LINE_S: Final = 10.0
 LIVE_S: Final = 0.3
 
 
-class RunError(Exception):
-    """The run cannot go on; the text says why and what to do."""
+class RunError(results.PaperError):
+    """The run cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def main(options: Options) -> int:
                 processes.run(options.out, options.cells, quick=options.quick)
             else:
                 run_cells(options, stage)
-    except (RunError, results.ResultsError, OSError) as error:
+    except (results.PaperError, OSError) as error:
         print(f"wattpact paper run: {error}", file=sys.stderr)
         return 1
     print(f"results in {options.out}; `wattpact paper report --dir {options.out}` shows them", file=sys.stderr)

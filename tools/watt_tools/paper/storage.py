@@ -93,8 +93,8 @@ class Areas:
         areas = [AreaGenesis(chain, f"area{chain}", seats(chain, f"area{chain}")) for chain in self.areas]
         if joint.JOINT_CHAIN in self.node_keys:
             areas.append(AreaGenesis(joint.JOINT_CHAIN, "joint", seats(joint.JOINT_CHAIN, "joint")))
-        offices = [make_key(name).public for name in ("regulator", "grid", "aggregator")]
-        return Genesis("paper-storage", START_S, *offices, seats(0, "main"), areas, [], 1, 0)
+        regulator, grid, aggregator = (make_key(name).public for name in ("regulator", "grid", "aggregator"))
+        return Genesis("paper-storage", START_S, regulator, grid, aggregator, seats(0, "main"), areas, [], 1, 0)
 
     def _ledger(self, chain: int) -> Ledger:
         proofs = KnownHeaders(self.genesis, self.network, _believe)
