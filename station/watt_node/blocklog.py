@@ -107,7 +107,8 @@ class BlockLog:
     def _open_all(self) -> None:
         names = self._disk.names()
         for name in names:
-            if name.endswith(".new") and name.startswith("blocks"):
+            orphan = name.endswith(".idx") and name.removesuffix(".idx") + ".log" not in names
+            if name.startswith("blocks") and (name.endswith(".new") or orphan):
                 self._disk.remove(name)
         bases = sorted(base for name in names if (base := _base_of(name)) is not None)
         wanted: int | None = None
@@ -136,8 +137,9 @@ class BlockLog:
         if index.offsets:
             if index.stored(self._disk) != index:
                 index.store(self._disk)
+                self.reports.append(("index-made-again", {"file": SegmentIndex.name(base)}))
             self._note_closed(base, index)
-        return not damage
+        return not damage and bool(index.offsets)
 
     def _note_closed(self, base: int, index: SegmentIndex) -> None:
         self._closed.append((base, base + len(index.offsets)))
@@ -193,14 +195,13 @@ class BlockLog:
             file = self._disk.open(ACTIVE)
             index, end, _ = self._scan(file, None, ACTIVE)
         if index.base < 0:  # new, or a crash came before its title was durable
+            self._report_torn(file.size())
             self._begin_segment(file, 0 if wanted is None else wanted)
             return
         if wanted is None:
             self.base = index.base
         self._log = RecordFile(file, 0)
-        lost = self._log.cut(end)
-        if lost:
-            self.reports.append(("torn-tail-cut", {"file": ACTIVE, "bytes": lost}))
+        self._report_torn(self._log.cut(end))
         self._index, self._offsets = index, index.offsets
 
     def _begin_segment(self, file: File, base: int) -> None:
@@ -215,9 +216,12 @@ class BlockLog:
             self.base = base
 
     def _keep_sound(self, name: str, base: int, count: int, damage: str) -> None:
-        """Set a damaged file aside and write its first `count` blocks anew."""
+        """Set a damaged file aside and write its first `count` blocks anew; a closed segment has at least one."""
         self._report_aside(name, damage)
         self._disk.replace(name, name + ".damaged")
+        if not count and name != ACTIVE:
+            self._disk.sync()
+            return
         old = self._disk.open(name + ".damaged", create=False)
         file = self._disk.open(name + ".new")
         fresh = RecordFile(file, 0)
@@ -237,6 +241,10 @@ class BlockLog:
             self._report_aside(name, why)
             self._disk.replace(name, name + ".damaged")
         self._disk.sync()
+
+    def _report_torn(self, lost: int) -> None:
+        if lost:
+            self.reports.append(("torn-tail-cut", {"file": ACTIVE, "bytes": lost}))
 
     def _report_aside(self, name: str, why: str) -> None:
         self.reports.append(("blocks-damaged", {"file": name, "reason": why, "kept_as": name + ".damaged"}))

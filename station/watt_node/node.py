@@ -162,9 +162,9 @@ class Node:
         for number, _ in enumerate(self._vault.load(self.ledger)):
             if number % REPLAY_YIELD == 0:
                 await asyncio.sleep(0)
-        self._tell_reports()
         self._find_key()
         self._replica = self._make_replica(self._vault)
+        self._tell_reports()
         await self.peers.start()
         self.log.info("listening", port=self.peers.port, height=self.ledger.head.height)
         self._expire()

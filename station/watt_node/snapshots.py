@@ -10,7 +10,6 @@ follows the one before, the tree of all slots has the `state_root` of the header
 range is checked again before a restarted node builds on it.
 """
 
-import contextlib
 from collections.abc import Iterator
 
 from watt_chain import codec
@@ -91,6 +90,21 @@ class Snapshots:
             raise SnapshotError(f"{len(tree)} of {manifest.size} slots")
         return manifest, tree
 
+    def check(self, height: int) -> None:
+        """Whether a snapshot that is not needed now could be: its checksums and its title. SnapshotError when not."""
+        file = self._disk.open(name_of(height), create=False)
+        try:
+            scan = Scan(file)
+            titles = [payload for number, (_, payload) in enumerate(scan) if not number]
+            if titles != [self._title]:
+                raise SnapshotError("it belongs to another network or chain")
+            if scan.end < scan.size:
+                raise SnapshotError("it is cut")
+        except Damage as damage:
+            raise SnapshotError(str(damage)) from None
+        finally:
+            file.close()
+
     def set_aside(self, height: int) -> str:
         """Keep a damaged snapshot under another name; the name."""
         name = name_of(height)
@@ -124,20 +138,27 @@ class PartFile:
         self._disk = disk
         self._title = title_of("transfer", chain, network)
         self._log: RecordFile | None = None
+        self.damage = ""
+        "What `read` found wrong; it only costs what it hit."
 
     def read(self) -> list[bytes]:
-        """The records of an interrupted transfer, none when there was none; damage only costs what it hit."""
+        """The records of an interrupted transfer up to the first that does not check; none when there was none."""
         if PART not in self._disk.names():
             return []
         file = self._disk.open(PART)
         scan = Scan(file)
         records: list[bytes] = []
-        with contextlib.suppress(Damage):
+        try:
             for _, payload in scan:
                 records.append(payload)
+        except Damage as damage:
+            self.damage = str(damage)
+        if not self.damage and scan.end < scan.size:
+            self.damage = f"its last {scan.size - scan.end} bytes do not check"
         self._log = RecordFile(file, 0)
         self._log.cut(scan.end)
         if not records or records[0] != self._title:
+            self.damage = self.damage or "it has no title of this chain"
             self.drop()
             return []
         return records[1:]

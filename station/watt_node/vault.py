@@ -19,8 +19,8 @@ from watt_chain.snapshot import FrozenState, Manifest, StateRange
 
 from watt_node.blocklog import SEGMENT_BLOCKS, BlockLog, StoredBlock
 from watt_node.disk import Disk, StoreError
-from watt_node.snapshots import PartFile, SnapshotError, Snapshots
-from watt_node.votelog import VoteLog
+from watt_node.snapshots import PART, PartFile, SnapshotError, Snapshots
+from watt_node.votelog import COMPACT_BYTES, VoteLog
 
 SNAPSHOT_BLOCKS = 1024
 """Blocks between two snapshots: every chain's validators make them at the same heights; a start replays at most two."""
@@ -38,6 +38,7 @@ class Keeping:
     "Blocks kept below the head at least; ARCHIVE: all. Those that a restart needs are kept whatever this says."
     snapshot_blocks: int = SNAPSHOT_BLOCKS
     segment_blocks: int = SEGMENT_BLOCKS
+    votes_bytes: int = COMPACT_BYTES
 
 
 class Vault:
@@ -48,7 +49,8 @@ class Vault:
         self.keeping = keeping or Keeping()
         self.reports: list[Report] = []
         "(event, fields) worth a line in the log, since the last look."
-        self._votes = VoteLog(disk, chain, network)  # first: its lock keeps a second process out of all files
+        # First: its lock keeps a second process out of all files.
+        self._votes = VoteLog(disk, chain, network, compact_bytes=self.keeping.votes_bytes)
         try:
             self._blocks = BlockLog(disk, chain, network, self.keeping.segment_blocks)
         except StoreError:
@@ -80,26 +82,29 @@ class Vault:
             yield applied
 
     def _start_from_snapshot(self, ledger: Ledger) -> None:
-        """The newest good snapshot that the block log goes on from; without one, everything is replayed or fetched."""
+        """The newest good snapshot that may be used; without one, everything is replayed or fetched.
+
+        An archive whose first blocks are here goes on from them even when it has lost later ones to damage: a state in
+        their place would leave a gap for ever, and others send them again.
+        """
         log = self._blocks
-        heights = self._snapshots.heights()
-        fitting = [height for height in heights if log.base <= height <= log.end]
-        for height in sorted(fitting, reverse=True):
-            if self._install(ledger, height):
-                self._written = height
-                return
-        if log.base == 0 and log.end > 0:
-            return  # every block is here
-        # The log lacks its beginning, or is gone altogether: only a state can stand in for it.
-        for height in sorted(self._snapshots.heights(), reverse=True):
-            if self._install(ledger, height):
-                self._written = height
-                self.reports.append(("blocks-dropped", {"base": log.base, "end": log.end, "start": height}))
-                log.restart_at(height)
-                return
-        if log.base:
-            self.reports.append(("blocks-dropped", {"base": log.base, "end": log.end, "start": 0}))
-            log.restart_at(0)
+        whole = self.keeping.retain == ARCHIVE and log.base == 0
+        used = -1
+        for height in reversed(self._snapshots.heights()):
+            if used >= 0 or (whole and height > log.end):
+                self._check_snapshot(height)
+            elif self._install(ledger, height):
+                used = self._written = height
+        if used >= 0 and not log.base <= used <= log.end:
+            self._drop_blocks(used)
+        elif used < 0 and log.base:
+            self._drop_blocks(0)
+
+    def _drop_blocks(self, start: int) -> None:
+        """The kept blocks do not go on from where the ledger starts."""
+        log = self._blocks
+        self.reports.append(("blocks-dropped", {"base": log.base, "end": log.end, "start": start}))
+        log.restart_at(start)
 
     def _install(self, ledger: Ledger, height: int) -> bool:
         try:
@@ -107,10 +112,20 @@ class Vault:
             if ledger.install(manifest, tree).height != height:
                 raise SnapshotError("it is of another height")
         except (SnapshotError, DecodeError) as error:
-            kept_as = self._snapshots.set_aside(height)
-            self.reports.append(("snapshot-damaged", {"height": height, "reason": error, "kept_as": kept_as}))
+            self._set_aside(height, error)
             return False
         return True
+
+    def _check_snapshot(self, height: int) -> None:
+        """One that is not needed now: better to know today that it could not be used."""
+        try:
+            self._snapshots.check(height)
+        except SnapshotError as error:
+            self._set_aside(height, error)
+
+    def _set_aside(self, height: int, error: Exception) -> None:
+        kept_as = self._snapshots.set_aside(height)
+        self.reports.append(("snapshot-damaged", {"height": height, "reason": error, "kept_as": kept_as}))
 
     def records(self) -> list[bytes]:
         """What the validator has signed and may still matter; the doubt about it first, when there is one."""
@@ -136,9 +151,12 @@ class Vault:
                     manifest, parts = codec.decode(record, Manifest), []
                 else:
                     parts.append(codec.decode(record, StateRange))
-        except DecodeError:
+        except DecodeError as error:
             self._part.drop()
-            return None, []
+            self._part.damage = str(error)
+            manifest, parts = None, []
+        if self._part.damage:
+            self.reports.append(("transfer-damaged", {"file": PART, "reason": self._part.damage}))
         return manifest, parts
 
     # Running ----------------------------------------------------------------------------------------------

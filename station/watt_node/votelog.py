@@ -41,9 +41,17 @@ def machine_id() -> bytes:
 class VoteLog:
     """The file of one validator."""
 
-    def __init__(self, disk: Disk, chain: int, network: bytes, machine: bytes | None = None) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        chain: int,
+        network: bytes,
+        machine: bytes | None = None,
+        compact_bytes: int = COMPACT_BYTES,
+    ) -> None:
         """Open, check, heal. StoreError when it belongs to another network or chain, or is in use."""
         self._disk = disk
+        self._compact_bytes = compact_bytes
         self._machine = machine_id() if machine is None else machine
         self._title = title_of("votes", chain, network)
         self._kept: list[tuple[int, bytes]] = []
@@ -142,7 +150,7 @@ class VoteLog:
         """Forget what is older than `head`; rewrites the file when it has grown."""
         if self._kept and self._kept[0][0] < head:
             self._kept = [(height, record) for height, record in self._kept if height >= head]
-        if self._log.size > COMPACT_BYTES:
+        if self._log.size > self._compact_bytes:
             self._rewrite(head)
 
     def _rewrite(self, head: int) -> None:

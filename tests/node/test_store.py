@@ -42,8 +42,8 @@ def block_log(folder: Path, chain: int = 1, network: bytes = NETWORK, segment: i
     return BlockLog(RealDisk(folder), chain, network, segment)
 
 
-def vote_log(folder: Path, machine: bytes = b"m") -> VoteLog:
-    return VoteLog(RealDisk(folder), 1, NETWORK, machine)
+def vote_log(folder: Path, machine: bytes = b"m", compact_bytes: int = votelog.COMPACT_BYTES) -> VoteLog:
+    return VoteLog(RealDisk(folder), 1, NETWORK, machine, compact_bytes)
 
 
 def written(folder: Path, segment: int = 100) -> Path:
@@ -214,10 +214,9 @@ def test_given_votes_when_reopened_then_only_those_of_the_open_height_come_back(
 
 
 def test_given_many_heights_when_votes_are_settled_then_the_file_stays_bounded_and_keeps_the_open_height(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(votelog, "COMPACT_BYTES", 4000)
-    log = vote_log(tmp_path)
+    log = vote_log(tmp_path, compact_bytes=4000)
     log.add([vote(CLEAR, 0)], 0)
     for height in range(100):
         log.add([vote("prepare", height + 1, b"vote" * 50), vote("commit", height + 1)], height)

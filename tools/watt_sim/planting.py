@@ -69,7 +69,9 @@ def _apply(edit: Edit) -> None:
 def _rebind(before: object, after: object) -> None:
     """A function imported by name is known to other modules too, and to their tables of functions."""
     for name, module in list(sys.modules.items()):
-        if name.split(".")[0] in ("watt_chain", "watt_sim") and isinstance(module, ModuleType):
+        if name.split(".")[0] in ("watt_chain", "watt_node", "watt_master", "watt_sim") and isinstance(
+            module, ModuleType
+        ):
             for key, value in list(vars(module).items()):
                 if value is before:
                     setattr(module, key, after)

@@ -29,6 +29,11 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     refusals = actions.add_parser("refusals", help="what it costs to refuse each kind of message, in verifications")
     refusals.add_argument("--json", action="store_true")
     refusals.set_defaults(handler=_run_refusals)
+    stores = actions.add_parser("stores", help="crashes at every operation on the disk, every byte changed")
+    stores.add_argument("--share", type=int, default=1, metavar="N", help="try every Nth image only (default 1: all)")
+    stores.add_argument("--faults", action="store_true", help="also plant faults in the stores, and see each found")
+    stores.add_argument("--json", action="store_true")
+    stores.set_defaults(handler=_run_stores)
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -57,6 +62,12 @@ def _run_refusals(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_refusal
 
     return bench_refusal.main(as_json=chosen.json)
+
+
+def _run_stores(chosen: argparse.Namespace) -> int:
+    from watt_tools import bench_stores
+
+    return bench_stores.main(max(1, chosen.share), chosen.faults, as_json=chosen.json)
 
 
 def _counts(text: str) -> list[int]:
