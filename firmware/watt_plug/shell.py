@@ -121,7 +121,7 @@ class Shell:
             plug.publish(topics["ask"], question)  # type: ignore[attr-defined, index]
         for line in plug.take_log():  # type: ignore[attr-defined]
             print(line)
-        shown = (plug.relay, clock.quality(timer_s), self._update())  # type: ignore[attr-defined]
+        shown = (plug.relay, plug.lamp, clock.quality(timer_s), self._update())  # type: ignore[attr-defined]
         if timer_s >= self._status_s or shown != self._shown:
             if plug.publish(topics["status"], self._status()):  # type: ignore[attr-defined, index]
                 self._status_s = timer_s + STATUS_S
@@ -134,18 +134,18 @@ class Shell:
         """A new bundle is recorded: end the books and restart as soon as no command holds the relay (V6.3)."""
         return self._update()[2] == "staged"
 
-    def _update(self) -> "tuple[int, str, str]":
+    def _update(self) -> "tuple[int, str, str, str]":
         updater = self._updater
         if updater is None:
-            return 0, "", "none"
-        return updater.received, updater.error, updater.state  # type: ignore[attr-defined]
+            return 0, "", "none", ""
+        return updater.received, updater.error, updater.state, updater.name  # type: ignore[attr-defined]
 
     def _status(self) -> bytes:
         import json
 
         shown = self._plug.status()  # type: ignore[attr-defined]
         shown.update(self._board.status())
-        shown["update"], shown["update_error"], shown["update_state"] = self._update()
+        shown["update"], shown["update_error"], shown["update_state"], shown["update_name"] = self._update()
         return json.dumps(shown).encode()
 
     async def _link(self) -> None:

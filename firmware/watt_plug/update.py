@@ -6,6 +6,7 @@
 empty from before the first write until every file is there with the right hash.
 """
 
+import hashlib
 import os
 
 from watt_wire import bundle, p256
@@ -26,6 +27,7 @@ class Updater:
 
     received   bytes of contents that lie in the slot
     error      reason of the last refusal, "" while all is well
+    name       of the bundle that all this is about: SHA-256 of its manifest frame, 4 bytes in hex
     ready      the new slot is recorded: shut down the books and restart
     """
 
@@ -38,6 +40,7 @@ class Updater:
         self._folder = ""
         self.received = 0
         self.error = ""
+        self.name = ""
         self.ready = False
 
     @property
@@ -86,6 +89,7 @@ class Updater:
         if self._manifest is not None and frame == self._frame:
             self.error = ""
             return  # the sender did not hear that this bundle is being taken
+        self.name = hashlib.sha256(frame).digest()[:4].hex()
         manifest = bundle.decode(frame)
         if manifest.release <= slots.releases[slots.active]:  # type: ignore[attr-defined]
             raise DecodeError("update-old")

@@ -58,6 +58,16 @@ def area_notice(area: str) -> str:
     return _area(area) + "/notice"
 
 
+def area_command(area: str, gateway: str) -> str:
+    """Office to gateway: a switch command (command.py) for a plug of its household."""
+    return _area(area) + "/command/" + checked_name(gateway)
+
+
+def area_outcome(area: str, gateway: str) -> str:
+    """Gateway to offices: JSON, what became of a command (gateway/README.md)."""
+    return _area(area) + "/outcome/" + checked_name(gateway)
+
+
 def plug_batch_filter(gateway: str) -> str:
     """Batches of every plug of one gateway."""
     return home(gateway) + "/plug/+/batch"
@@ -132,6 +142,18 @@ def parse_area_reply(topic: str) -> tuple[str, str]:
 def parse_area_notice(topic: str) -> str:
     """Return the area."""
     return _parsed_name(_match(topic, PREFIX + "/area/+/notice")[0])
+
+
+def parse_area_command(topic: str) -> tuple[str, str]:
+    """Return (area, gateway)."""
+    found = _match(topic, PREFIX + "/area/+/command/+")
+    return _parsed_name(found[0]), _parsed_name(found[1])
+
+
+def parse_area_outcome(topic: str) -> tuple[str, str]:
+    """Return (area, gateway)."""
+    found = _match(topic, PREFIX + "/area/+/outcome/+")
+    return _parsed_name(found[0]), _parsed_name(found[1])
 
 
 def _area(area: str) -> str:

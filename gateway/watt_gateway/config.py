@@ -4,10 +4,11 @@
 [area]       chain, nodes, serving          the area chain, how many stations it has, which one serves us first
 [network]    genesis, regulator             what the light client trusts
 [clock]      machine_start_ms, ...          absent = real time
+[time]       trust                          whose word the plugs are told the time on
 [mqtt.home]  host, port, ca, cert, key      the broker of the plugs
 [mqtt.area]  host, port, ca, cert, key      the broker of the stations
 [store]      path, retain_days              folder of database, registry, status and bills
-[[plugs]]    public, name, rated_w          the plugs this household owns
+[[plugs]]    public, name, rated_w, essential   the plugs this household owns
 [modbus]     host or serial, unit, map, ... the main meter; optional
 [ble]        address, map                   the main meter over Bluetooth instead; optional
 [plan]       file                           what to offer or bid; optional
@@ -81,6 +82,14 @@ class PlugSection(Section, frozen=True, kw_only=True):
     public: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}$")]
     name: Name
     rated_w: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    essential: bool = False
+    """Never switched off by a command: this gateway carries none to it, whatever the plug itself would do."""
+
+
+class TimeSection(Section, frozen=True, kw_only=True):
+    """`[time]`: plugs are told quality S while the kernel says that a time daemon steers the clock, or `always`."""
+
+    trust: Literal["kernel", "always"] = "kernel"
 
 
 class ModbusSection(Section, frozen=True, kw_only=True):
@@ -132,6 +141,7 @@ class GatewayConfig(Section, frozen=True, kw_only=True):
     mqtt: BrokersSection
     store: StoreSection
     clock: ClockSection = ClockSection()
+    time: TimeSection = TimeSection()
     plugs: Annotated[list[PlugSection], msgspec.Meta(max_length=PLUGS_MAX)] = msgspec.field(default_factory=list)
     modbus: ModbusSection | None = None
     ble: BleSection | None = None

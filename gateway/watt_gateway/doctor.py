@@ -103,7 +103,7 @@ def _key(config: GatewayConfig, findings: list[Finding]) -> crypto.PrivateKey | 
 
 def _network(config: GatewayConfig, findings: list[Finding]) -> LightClient | None:
     try:
-        light = open_network(config.network)
+        light = open_network(config.network).light
     except ConfigError as error:
         findings.append(
             Finding("bad", f"genesis: {error}", "get genesis.bin from the operator and the regulator's key elsewhere")

@@ -125,6 +125,10 @@ class Outgoing:
         elif isinstance(verdict, Refused):
             self._lines.warn(f"batch-refused-{verdict.reason}", plug=plug)
 
+    def admit(self, publics: dict[bytes, bytes]) -> None:
+        """The household has these plugs from now on."""
+        self.intake.admit(publics)
+
     def take_receipt(self, message: ReceiptMessage) -> None:
         """A station claims that a transaction is final: believe the proof, not the station."""
         found = self.forwarder.find(message.txid)

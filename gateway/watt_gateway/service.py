@@ -16,13 +16,13 @@ from pathlib import Path
 
 from watt_chain.codec import DecodeError
 from watt_chain.genesis import open_genesis
-from watt_chain.light import LightClient
 from watt_node.config import ConfigError, NetworkSection
 from watt_node.log import Log
 from watt_node.notify import notify, watchdog_ms
 
+from watt_gateway.commands import Offices
 from watt_gateway.config import GatewayConfig, load_config
-from watt_gateway.home import Home
+from watt_gateway.home import Home, Network
 from watt_gateway.lightnode import cached_light_client
 
 HOMES_MAX = 200
@@ -47,8 +47,8 @@ def load_all(paths: Sequence[Path]) -> list[tuple[Path, GatewayConfig]]:
     return configs
 
 
-def open_network(section: NetworkSection) -> LightClient:
-    """The light client of a genesis file; ConfigError when the file is not the regulator's."""
+def open_network(section: NetworkSection) -> Network:
+    """What a genesis file says; ConfigError when the file is not the regulator's."""
     try:
         data = section.genesis.read_bytes()
     except OSError as error:
@@ -57,12 +57,12 @@ def open_network(section: NetworkSection) -> LightClient:
         genesis, network = open_genesis(data, bytes.fromhex(section.regulator))
     except DecodeError as error:
         raise ConfigError(f"{section.genesis}: {error}") from None
-    return cached_light_client(genesis, network)
+    return Network(cached_light_client(genesis, network), Offices.of(genesis))
 
 
 def make_homes(configs: Sequence[tuple[Path, GatewayConfig]], log: Log) -> list[Home]:
     """The households that can be served; ConfigError when none can, a line for each that cannot."""
-    networks: dict[tuple[Path, str], LightClient] = {}
+    networks: dict[tuple[Path, str], Network] = {}
     homes: list[Home] = []
     problem: ConfigError | None = None
     for path, config in configs:

@@ -5,6 +5,8 @@
     attempts  every signed form of an outbox item (a nonce may have to be replaced; the old form may still win)
     receipts  what became of each item: the transaction, its code and the proof
     memory    small values of the household's app (salts of sealed bids, the last event seen)
+    events    what happened to the plugs, signed by them (plugbook.py, as the next one)
+    commands  switch commands of the offices for the plugs, and what became of each
 
 A method that returns has reached the disk: an acknowledged reading survives `kill -9` and a power cut. FULL is
 asserted at start because NORMAL loses acknowledged commits when power fails. Invariant: an outbox row disappears
@@ -39,7 +41,7 @@ FULL_CHECK_BYTES = 64 << 20
 BUSY_MS = 5_000
 """How long a second reader (doctor, backup) may hold the file before a commit gives up."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE batches(
     plug BLOB NOT NULL, counter INTEGER NOT NULL, frame_hash BLOB NOT NULL, frame BLOB NOT NULL,
@@ -60,6 +62,17 @@ CREATE TABLE receipts(
 );
 CREATE TABLE memory(key TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
+SCHEMA_ADDED = """
+CREATE TABLE events(
+    plug BLOB NOT NULL, number INTEGER NOT NULL, kind INTEGER NOT NULL, taken_s INTEGER NOT NULL,
+    body_hash BLOB NOT NULL, frame BLOB NOT NULL, UNIQUE(plug, number)
+);
+CREATE TABLE commands(
+    plug BLOB NOT NULL, counter INTEGER NOT NULL, frame BLOB NOT NULL, taken_s INTEGER NOT NULL,
+    state TEXT NOT NULL, sends INTEGER NOT NULL, ended_s INTEGER NOT NULL, UNIQUE(plug, counter)
+);
+"""
+"""What version 2 added; a store of version 1 gets it at its next start."""
 
 
 class StoreError(NodeStoreError):
@@ -238,13 +251,14 @@ class Store:
         if verdict != "ok":
             raise StoreError(f"{self.path}: damaged ({verdict}); keep the file, restore a backup or move it away")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        if version in (0, 1):
+            wanted = SCHEMA_ADDED if version else SCHEMA + SCHEMA_ADDED
+            self._db.executescript(f"BEGIN IMMEDIATE; {wanted} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StoreError(f"{self.path}: store version {version}; this program knows {SCHEMA_VERSION}")
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[sqlite3.Connection]:
         """One durable transaction; StoreUnavailable when the disk refuses it, with nothing changed."""
         with self._lock:
             try:
@@ -259,6 +273,12 @@ class Store:
                     if unavailable is not None:
                         raise unavailable from None
                 raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """The database for a question; close what it returns before leaving."""
+        with self._lock:
+            yield self._db
 
     # ---- readings ---------------------------------------------------------------------------------------------
 
@@ -302,7 +322,7 @@ class Store:
         nothing, the caller gives one per batch and more. Raises OutboxFull or StoreUnavailable with nothing changed.
         """
         queued: list[OutboxItem] = []
-        with self._write() as db:
+        with self.write() as db:
             bound = OUTBOX_ITEMS_MAX - (OUTBOX_RESERVE if batches else 0)
             if db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0] + len(items) > bound:
                 raise OutboxFull(f"the outbox holds its bound of {bound} transactions")
@@ -339,7 +359,7 @@ class Store:
 
     def record_attempts(self, attempts: Sequence[Attempt]) -> None:
         """Make signatures durable before the first byte of them is sent: a restart must send the same bytes."""
-        with self._write() as db:
+        with self.write() as db:
             for attempt in attempts:
                 db.execute(
                     "INSERT OR IGNORE INTO attempts VALUES(?,?,?,?)",
@@ -352,7 +372,7 @@ class Store:
 
     def settle(self, settled: Sequence[tuple[int, StoredReceipt]]) -> None:
         """Write verified receipts and drop their items, in one transaction: the only way out of the outbox."""
-        with self._write() as db:
+        with self.write() as db:
             for seq, receipt in settled:
                 db.execute(
                     "INSERT OR REPLACE INTO receipts VALUES(?,?,?,?,?,?,?,?)",
@@ -380,7 +400,7 @@ class Store:
     def remember(self, key: str, value: bytes) -> None:
         """Keep a small value durably."""
         assert len(value) <= MEMORY_VALUE_MAX, f"{key}: {len(value)} bytes"
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT OR REPLACE INTO memory VALUES(?,?)", (key, value))
 
     def recall(self, key: str) -> bytes | None:
@@ -405,7 +425,7 @@ class Store:
 
         Receipts go with them. Readings whose transaction is still on its way stay whatever their age.
         """
-        with self._write() as db:
+        with self.write() as db:
             rows = db.execute(
                 "SELECT plug, counter FROM batches AS b WHERE time_s < ?"
                 " AND counter < (SELECT MAX(counter) FROM batches WHERE plug = b.plug)",

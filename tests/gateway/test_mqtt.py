@@ -146,6 +146,43 @@ def test_through_the_deployed_broker_a_batch_comes_in_and_its_acknowledgement_go
 
 
 @needs_mosquitto
+def test_offices_send_commands_to_gateways_and_nobody_else_does(tmp_path: Path) -> None:
+    async def scenario(port: int, authority: Authority) -> None:
+        command, outcome = topics.area_command("area-1", "home-17"), topics.area_outcome("area-1", "home-17")
+        heard: dict[str, list[tuple[str, bytes]]] = {}
+        links = {}
+        for name in ("home-17", "home-18", "office-grid", "office-aggregator", PLUG.hex()):
+            kept = heard.setdefault(name, [])
+            wanted = [command, outcome, "wp/1/#"]
+            links[name] = Link(
+                name, name, section(authority, port, name), wanted,
+                lambda topic, payload, kept=kept: kept.append((topic, payload)), KeptLines(),
+            )  # fmt: skip
+            links[name].start()
+        await until(lambda: all(link.connected for link in links.values()))
+        await asyncio.sleep(0.1)  # subscriptions
+        for name in ("home-18", PLUG.hex(), "home-17"):
+            links[name].publish(command, b"forged by " + name.encode())
+        links["office-grid"].publish(command, b"order")
+        await until(lambda: bool(heard["home-17"]))
+        links["home-18"].publish(outcome, b"forged")
+        links["home-17"].publish(outcome, b"accepted")
+        await until(lambda: bool(heard["office-grid"]) and bool(heard["office-aggregator"]))
+        await asyncio.sleep(0.2)
+        said = (outcome, b"accepted")
+        assert {name: set(kept) for name, kept in heard.items()} == {
+            "home-17": {(command, b"order")}, "home-18": set(), "office-grid": {said}, "office-aggregator": {said},
+            PLUG.hex(): set(),
+        }  # fmt: skip
+        for link in links.values():
+            link.stop()
+
+    authority = Authority(tmp_path / "tls", "test")
+    with mosquitto(tmp_path, authority) as port:
+        asyncio.run(scenario(port, authority))
+
+
+@needs_mosquitto
 def test_a_client_without_our_certificate_is_not_let_in(tmp_path: Path) -> None:
     async def scenario(port: int, authority: Authority) -> None:
         lines = KeptLines()

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from watt_chain import crypto
+from watt_gateway.commands import Offices
 from watt_node.config import MqttSection
 from watt_node.log import Log
 
@@ -59,18 +60,25 @@ class Identities:
         self.gateway = gateway
 
 
+class Household:
+    """What the bench's gateway is: its key, the name of its network, who may sign commands in it."""
+
+    def __init__(self, key: crypto.PrivateKey, network: bytes, parties: list[tuple[int, bytes]]) -> None:
+        self.key = key
+        self.network = network
+        self.offices = Offices(parties)
+
+
 class Bench:
     """Owns plugs, meters, broker and collector."""
 
-    def __init__(
-        self, file: BenchFile, folder: Path, base: Path, identities: Identities, key: crypto.PrivateKey
-    ) -> None:
+    def __init__(self, file: BenchFile, folder: Path, base: Path, identities: Identities, household: Household) -> None:
         """`folder`: where everything is written; `base`: what paths in the file are relative to."""
         self.file = file
         self.folder = folder
         self.log = Log("rig")
         start_s = file.start_s if file.start_s is not None else int(time.time())
-        self.clock = Clock(time.time_ns() // 1_000_000, start_s, file.speed)
+        self.clock = Clock(time.time_ns() // 1_000_000, start_s, file.speed, file.timer_speed)
         self.started_s = start_s
         self.stop_wanted = asyncio.Event()
         self.collector: Collector | None = None
@@ -85,7 +93,7 @@ class Bench:
         self.faults: dict[str, int] = {}
         self._lines: list[PtyLine] = []
         self._identities = identities
-        self._key = key
+        self._household = household
         self._base = base
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._server: asyncio.AbstractServer | None = None
@@ -121,7 +129,7 @@ class Bench:
         if self.bus is not None:
             self.bus.stop()
         if self.collector is not None:
-            self.collector.stop()
+            await self.collector.stop()
         if self.broker is not None:
             self.broker.stop()
 
@@ -152,7 +160,9 @@ class Bench:
         section = MqttSection(
             host="127.0.0.1", port=self.broker.port, ca=self._identities.ca, cert=certificate, key=key
         )
-        self.collector = Collector(HOME, self.folder / "gateway", section, self._key, self.time_of, self.log)
+        us = self._household
+        gateway = self.folder / "gateway"
+        self.collector = Collector(HOME, gateway, section, us.key, us.network, us.offices, self.time_of, self.log)
         self.collector.start()
 
     async def _start_bluetooth(self) -> None:
@@ -338,6 +348,8 @@ class Bench:
             "batches": counts.batches,
             "gaps": counts.gaps,
             "refused": dict(sorted(self.collector.intake.refused.items())),
+            "events": self.collector.desk.events,
+            "times_told": self.collector.desk.times_told,
             "plugs": len(self.collector.registry.plugs()),
         }
 
@@ -369,7 +381,7 @@ class Bench:
             return {}
         for plug_id, entry in self.collector.registry.plugs().items():
             if entry.name == name:
-                return self.collector.status.get(plug_id, {})
+                return self.collector.desk.status(plug_id)
         return {}
 
     # The socket.

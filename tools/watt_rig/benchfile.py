@@ -1,6 +1,7 @@
 """The TOML file that describes a bench; read through `watt_node.config` (errors name file, line and key).
 
-speed = 1                  world seconds per second; the plugs' network timers stay in real time
+speed = 1                  world seconds per second
+timer_speed = 1            of the plugs' own ticks and sleeps: round trips are real, so a fast bench keeps it low
 seed = 1                   of everything random: noise, faults
 start_s                    world time at the beginning; absent = now
 
@@ -87,6 +88,7 @@ class BenchFile(Section, frozen=True, kw_only=True):
     broker: BrokerPart = BrokerPart()
     ble: BlePart = BlePart()
     speed: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    timer_speed: Annotated[int, msgspec.Meta(ge=1, le=32)] = 1
     seed: Annotated[int, msgspec.Meta(ge=0)] = 1
     start_s: Annotated[int, msgspec.Meta(ge=1_000_000_000, le=4_000_000_000)] | None = None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from watt_tools import bench_cli, market_cli, plug_cli, rig_cli, sim_cli
+from watt_tools import bench_cli, command_cli, market_cli, plug_cli, rig_cli, sim_cli
 from watt_tools.paper import cli as paper_cli
 
 Handler = Callable[[argparse.Namespace], int]
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     sim_cli.add(commands)
     plug_cli.add(commands)
+    command_cli.add(commands)
     market_cli.add(commands)
     paper_cli.add(commands)
     return parser
@@ -114,6 +115,11 @@ def _add_daemons(commands: Commands[argparse.ArgumentParser]) -> None:
 
         return module.run(chosen.config)
 
+    def plugs(chosen: argparse.Namespace) -> int:
+        from watt_gateway import plugs as module
+
+        return module.run(chosen.config, chosen.limit, chosen.json)
+
     def init(chosen: argparse.Namespace) -> int:
         from watt_gateway import init as module
 
@@ -135,6 +141,11 @@ def _add_daemons(commands: Commands[argparse.ArgumentParser]) -> None:
     check = actions.add_parser("doctor", help="check the configuration, the keys, the stores and the brokers")
     check.add_argument("--config", type=Path, required=True, metavar="FILE")
     check.set_defaults(handler=doctor)
+    listing = actions.add_parser("plugs", help="each plug: what it told last, its signed events, its commands")
+    listing.add_argument("--config", type=Path, required=True, metavar="FILE")
+    listing.add_argument("--limit", type=int, default=20, help="newest events and commands of each (20)")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(handler=plugs)
     start = actions.add_parser("init", help="write a configuration and a household key to fill in")
     start.add_argument("--dir", type=Path, required=True)
     start.add_argument("--name", required=True, help="household name, [a-z0-9-]{1,32}")

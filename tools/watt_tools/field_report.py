@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+from watt_gateway import plugbook
 from watt_rig.bench import Bench
 from watt_rig.load import Load
 from watt_rig.recount import Recount, recount
@@ -72,7 +73,11 @@ class Report:
     updates_taken: int
     updates_rolled_back: int
     commands_obeyed: int
+    outcomes: list[str]
+    "What the plug signed about the commands that it should obey."
     commands_refused: dict[str, int]
+    events: int
+    "Signed events that the gateway has."
     batches_refused: dict[str, int]
     faults: dict[str, int]
     plugs: list[PlugReport]
@@ -102,6 +107,7 @@ class Report:
             ),
             ("updates", f"{self.updates_taken} taken, {self.updates_rolled_back} rolled back"),
             ("commands", f"{self.commands_obeyed} obeyed, refused: {_counts(self.commands_refused)}"),
+            ("events", str(self.events)),
             ("batches refused", _counts(self.batches_refused)),
             ("faults", _counts(self.faults)),
         ]
@@ -141,7 +147,9 @@ def judge(bench: Bench, stages: Stages, told: dict[str, dict[str, int]], began_s
         updates_taken=sum(made["release"] == RELEASE for made in told.values()),
         updates_rolled_back=sum(made["roll_backs"] for made in told.values()),
         commands_obeyed=sum(plug.recount.reasons.get("command", 0) for plug in plugs),
+        outcomes=stages.trials.outcomes,
         commands_refused=stages.trials.refused,
+        events=bench.collector.desk.events,
         batches_refused=dict(sorted(bench.collector.intake.refused.items())),
         faults=dict(sorted(bench.faults.items())),
         plugs=plugs,
@@ -230,8 +238,8 @@ def _problems(report: Report) -> list[str]:
         found.append(
             f"{report.updates_taken} updates taken, {report.updates_rolled_back} rolled back, 1 of each was sent"
         )
-    if report.commands_obeyed < 1:
-        found.append("the good command was not obeyed")
+    if report.commands_obeyed < 2 or set(report.outcomes) != {plugbook.ACCEPTED}:
+        found.append(f"of the good commands {report.commands_obeyed} were obeyed, the plug signed {report.outcomes}")
     found += [f"no command was refused as {reason}" for reason in EXPECTED if reason not in report.commands_refused]
     return found
 

@@ -84,11 +84,6 @@ class Stages:
             self._trials = Trials(self._bench, self._trust, self.public)
         return self._trials
 
-    def runs_release(self, name: str, release: int) -> bool:
-        """Whether the plug's last status names this release."""
-        assert self._bench.collector is not None
-        return self._bench.collector.status.get(crypto.id8(self.public(name)), {}).get("release") == release
-
     def remember_boots(self) -> None:
         """From here on every plug has to sign one more start."""
         assert self._bench.collector is not None

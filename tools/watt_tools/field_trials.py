@@ -1,5 +1,6 @@
 """What a field run tries on the plugs before its day: commands that must be refused, one that must be obeyed, an update
-that is taken and one that is rolled back. All of it over MQTT, as a gateway would send it.
+that is taken and one that is rolled back. What is good goes the gateway's own way; what is bad is put on the broker
+past it, for the gateway would not carry it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from watt_chain import crypto
+from watt_gateway import bundles, plugbook
 from watt_rig.bench import HOME, Bench
 from watt_wire import command, plug_topics
 
@@ -22,13 +24,10 @@ PACE = 6
 "World and timers of the plugs during the trials: a minute is ten seconds, and a round trip still short."
 BETWEEN_S = 0.5
 "Between two commands: the plug takes one at a time and looks once a second."
-PIECE_S = 0.25
-"Between two pieces of a bundle: 2 KiB each, and the plug writes them to flash."
-BEGIN_S = 2.0
-"The plug verifies two signatures before it takes the first piece."
-ATTEMPTS = 4
-RESTART_S = 6
-"After the last piece: the plug hashes the new slot and shuts down its books."
+OUTCOME_S = 60
+"Until a plug has said what became of a command: it has to be heard of, and to verify two signatures."
+UPDATE_S = 180
+"Until a bundle of ninety kilobytes is confirmed or taken back: a minute of trial, or three failed starts, at PACE."
 MARCH = "x64"
 "Of a virtual plug; its mpy number is asked for at every flash."
 RELEASE = 2
@@ -50,6 +49,8 @@ class Trials:
         self._trust = trust
         self._public = public
         self.refused: dict[str, int] = {}
+        self.outcomes: list[str] = []
+        "What the plug signed about the commands that it should obey."
 
     def id_of(self, name: str) -> bytes:
         """The plug's id."""
@@ -65,43 +66,47 @@ class Trials:
             self._send(name, frame)
             await asyncio.sleep(BETWEEN_S)
         good = self._frame(name, now_s(), counter=10)
-        for frame in (good, good, self._frame(name, now_s(), counter=11, action=command.RELEASE)):
-            self._send(name, frame)
-            await asyncio.sleep(4 * BETWEEN_S)
+        self.outcomes.append(await self._carried(name, good, 10))
+        self._send(name, good)
+        await asyncio.sleep(4 * BETWEEN_S)
+        release = self._frame(name, now_s(), counter=11, action=command.RELEASE)
+        self.outcomes.append(await self._carried(name, release, 11))
         # The button moves the relay, and a plug whose relay moves says at once what it has counted.
         self._bench.fault("button", name, 200)
         self._bench.faults.pop("button", None)
 
+    async def _carried(self, name: str, frame: bytes, counter: int) -> str:
+        """Give a command to the gateway; return what the plug signed that it did with it."""
+        self._collector.desk.take_command(frame)
+        end = time.monotonic() + OUTCOME_S
+        while time.monotonic() < end:
+            await asyncio.sleep(BETWEEN_S)
+            for known in self._collector.book.commands(self.id_of(name), 8):
+                if known.counter == counter and known.state != plugbook.WAITING:
+                    return known.state
+        return plugbook.WAITING
+
     def counted(self, name: str) -> bool:
         """Whether the plug has told of every refusal; what it told is kept."""
-        told = self._collector.status.get(self.id_of(name), {}).get("refused")
+        told = self._collector.desk.status(self.id_of(name)).get("refused")
         if isinstance(told, dict):
             self.refused = {str(reason): int(count) for reason, count in sorted(told.items())}
         return all(reason in self.refused for reason in EXPECTED)
 
-    async def update(self, name: str, bundle: plug_bundle.Bundle) -> None:
-        """Send a whole bundle; the plug restarts into it by itself. A piece that was lost is told of in the status."""
-        life = self._bench.plugs[name].life
-        resets = life.resets
-        offset = 0
-        for _ in range(ATTEMPTS):
-            await self._pieces(name, bundle, offset)
-            for _ in range(int(RESTART_S / PIECE_S)):
-                await asyncio.sleep(PIECE_S)
-                if life.resets > resets:
-                    return
-            told = self._collector.status.get(self.id_of(name), {}).get("update", 0)
-            offset = told if isinstance(told, int) else 0
-        raise LinkError(f"plug {name} did not take a bundle in {ATTEMPTS} attempts")
-
-    async def _pieces(self, name: str, bundle: plug_bundle.Bundle, start: int) -> None:
-        topic = plug_topics.plug_update(HOME, self.id_of(name))
-        self._collector.send(topic, bundle.begin())
-        await asyncio.sleep(BEGIN_S)
-        for offset in range(start, len(bundle.content), plug_bundle.PIECE_MAX):
-            self._collector.send(topic, bundle.more(offset))
-            await asyncio.sleep(PIECE_S)
-        self._collector.send(topic, plug_bundle.END)
+    async def update(self, name: str, bundle: plug_bundle.Bundle) -> str:
+        """Hand a bundle to the gateway; return how its transfer ended: by the plug's status or its signed event."""
+        plug = self.id_of(name).hex()
+        tray = self._collector.tray
+        tray.mkdir(exist_ok=True)
+        (tray / "bundle.new").write_bytes(bundle.frame)
+        (tray / "bundle.new").rename(tray / f"{plug}.bundle")
+        end = time.monotonic() + UPDATE_S
+        while time.monotonic() < end:
+            await asyncio.sleep(BETWEEN_S)
+            state = str(self._collector.desk.updates.status().get(plug, {}).get("state", ""))
+            if state in (bundles.CONFIRMED, bundles.ROLLED_BACK) or state.startswith(bundles.REFUSED):
+                return state
+        raise LinkError(f"plug {name}: the transfer of release {bundle.release} did not end in {UPDATE_S} s")
 
     def good_bundle(self) -> plug_bundle.Bundle:
         """The same firmware as a new release."""

@@ -1,6 +1,6 @@
-"""Firmware bundles: built from the tree, signed by two of three release keys, cut into pieces for a plug (WIRE.md 11).
+"""Firmware bundles: built from the tree, signed by two of three release keys (WIRE.md 11).
 
-A plug takes the pieces of one bundle in order (DEVICE.md 6): `begin` with the manifest, `more` with an offset, `end`.
+The pieces in which a plug takes one are cut by the gateway (watt_gateway/bundles.py) or read from its own flash.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watt_chain import crypto
+from watt_gateway import bundles
 from watt_wire import bundle
 from watt_wire.errors import DecodeError
 
 from watt_tools import plug_tree
-
-PIECE_MAX = 2048
-BEGIN, MORE, END = b"\x01", b"\x02", b"\x03"
 
 
 class BundleError(Exception):
@@ -39,14 +37,6 @@ class Bundle:
     @property
     def release(self) -> int:
         return int(bundle.decode(self.manifest).release)
-
-    def begin(self) -> bytes:
-        """The first piece."""
-        return BEGIN + self.manifest
-
-    def more(self, offset: int) -> bytes:
-        """The piece at `offset`."""
-        return MORE + offset.to_bytes(4, "big") + self.content[offset : offset + PIECE_MAX]
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """(path in the slot, content) in order."""
@@ -87,12 +77,8 @@ def seal(release: int, contents: list[tuple[str, bytes]], keys: list[crypto.Priv
 
 def read(path: Path) -> Bundle:
     """Read a bundle file; BundleError when it is none. Signatures are the plug's to check."""
-    data = path.read_bytes()
-    for size in range(min(len(data), bundle.MANIFEST_SIZE_MAX), 0, -1):
-        try:
-            manifest = bundle.decode(data[:size])
-        except DecodeError:
-            continue
-        if len(data) - size == manifest.total_size:
-            return Bundle(data[:size], data[size:])
-    raise BundleError(f"{path}: not a firmware bundle")
+    try:
+        _, frame, content = bundles.split(path.read_bytes())
+    except DecodeError as error:
+        raise BundleError(f"{path}: not a firmware bundle: {error}") from None
+    return Bundle(frame, content)

@@ -26,6 +26,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_monitor(actions)
     _add_calibrate(actions)
     _add_bundle(actions)
+    _add_update(actions)
 
 
 def _add_flash(actions: Commands[argparse.ArgumentParser]) -> None:
@@ -95,13 +96,28 @@ def _add_bundle(actions: Commands[argparse.ArgumentParser]) -> None:
     bundle.set_defaults(handler=guarded(_bundle))
 
 
+def _add_update(actions: Commands[argparse.ArgumentParser]) -> None:
+    update = actions.add_parser("update", help="bring a signed bundle into a plug, by its gateway or by cable")
+    update.add_argument("--bundle", type=Path, required=True, metavar="FILE", help="made by `wattpact plug bundle`")
+    update.add_argument("--port", help=f"by cable: {PORT_HELP}")
+    update.add_argument(
+        "--gateway", type=Path, metavar="FILE", help="by the household's running gateway: its TOML file"
+    )
+    update.add_argument("--plug", metavar="NAME|ID", help="which plug of the gateway")
+    update.add_argument("--wait", type=float, default=900, help="seconds to follow it over the gateway (900)")
+    update.add_argument("--json", action="store_true")
+    update.set_defaults(handler=guarded(_update))
+
+
 def guarded(handler: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """Turn the world's errors into one line and exit code 1."""
 
     def run(chosen: argparse.Namespace) -> int:
+        from watt_gateway.registry import RegistryError
         from watt_node.config import ConfigError
 
         from watt_tools import plug_bundle, plug_calibrate, plug_flash, plug_link, plug_monitor, plug_pair, plug_tree
+        from watt_tools.plug_update import UpdateError
 
         try:
             return handler(chosen)
@@ -113,6 +129,8 @@ def guarded(handler: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
             plug_monitor.MonitorError,
             plug_pair.PairingError,
             plug_tree.TreeError,
+            UpdateError,
+            RegistryError,
             ConfigError,
             OSError,
         ) as error:
@@ -214,6 +232,39 @@ def _bundle(chosen: argparse.Namespace) -> int:
     chosen.out.write_bytes(bundle.frame)
     print(f"{chosen.out}: release {chosen.release}, {len(bundle.frame)} bytes for {chosen.march}")
     return 0
+
+
+def _update(chosen: argparse.Namespace) -> int:
+    from watt_tools import plug_update
+
+    if chosen.port and not chosen.gateway:
+        release = plug_update.over_cable(chosen.port, chosen.bundle, _transfer(chosen))
+        said = {"release": release, "state": "staged"}
+        text = f"release {release} is staged and starts on trial: after a minute it is confirmed, or the plug goes back"
+    elif chosen.gateway and chosen.plug and not chosen.port:
+        release = plug_update.over_gateway(chosen.gateway, chosen.plug, chosen.bundle, chosen.wait, _transfer(chosen))
+        said = {"release": release, "state": "confirmed"}
+        text = f"plug {chosen.plug} runs release {release} and has confirmed it"
+    else:
+        raise plug_update.UpdateError("name the way: --port PORT, or --gateway FILE and --plug NAME")
+    print(json.dumps(said) if chosen.json else text)
+    return 0
+
+
+def _transfer(chosen: argparse.Namespace) -> Callable[[str, int, int], None]:
+    """One line that is overwritten on a terminal; a line for each new state elsewhere; nothing beside --json."""
+    last = [""]
+
+    def show(state: str, at: int, total: int) -> None:
+        if chosen.json:
+            return
+        if sys.stdout.isatty():
+            print(f"\r{state:<12} {at}/{total} bytes".ljust(60), end="\n" if state == "confirmed" else "\r", flush=True)
+        elif state != last[0]:
+            last[0] = state
+            print(f"{state} {at}/{total}", flush=True)
+
+    return show
 
 
 def _flash(chosen: argparse.Namespace) -> int:

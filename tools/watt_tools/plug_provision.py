@@ -15,6 +15,7 @@ from pathlib import Path
 
 from watt_chain import crypto
 from watt_chain.genesis import open_genesis
+from watt_gateway.commands import Offices
 from watt_gateway.config import GatewayConfig, load_config
 from watt_gateway.registry import PlugEntry, Registry
 from watt_node.config import ConfigError
@@ -50,6 +51,9 @@ def of_gateway(
     host, _, port = broker.partition(":")
     home = config.mqtt.home
     key = crypto.PrivateKey(read_secret(base / config.household.key))
+    genesis, network = open_genesis(
+        (base / config.network.genesis).read_bytes(), bytes.fromhex(config.network.regulator)
+    )
     household = Household(
         wifi[0],
         wifi[1],
@@ -58,8 +62,8 @@ def of_gateway(
         int(port) if port else home.port,
         certifying.ca_der,
         key.public,
-        open_genesis((base / config.network.genesis).read_bytes(), bytes.fromhex(config.network.regulator))[1],
-        parties,
+        network,
+        parties or Offices.of(genesis).parties,
     )
     folder = base / config.store.path
 

@@ -25,13 +25,14 @@ r["board"] = load("board.json", ("model", "chip", "rated_w", "key"))
 r["config"] = load("config.json", ("wifi_ssid", "gateway", "broker_host", "broker_port", "essential"))
 r["calibration"] = load("calibration.json", ("reference", "operator", "date", "power_ppm"))
 s = "a" if "a" in n else ""
-for f in ("slots0", "slots1"):
-    if f in n:
-        d = open(f, "rb").read()
-        q = int.from_bytes(d[4:8], "big")
-        if d[:4] == b"WPS1" and q >= r.get("slots", {}).get("sequence", 0):
-            s = "ab"[d[8] & 1]
-            r["slots"] = {"sequence": q, "active": s, "trial": d[9], "boots": d[10]}
+try:
+    from watt_boot.slots import Slots
+    q = Slots("/")
+    s = q.folder(q.active)[1:]
+    r["slots"] = {"active": s, "release": q.releases[q.active], "trial": q.trial, "boots": q.boots,
+     "other": q.releases[1 - q.active], "roll_backs": q.roll_backs, "rolled_back": q.rolled_back}
+except Exception:
+    pass
 sys.path.insert(0, s)
 try:
     from watt_plug.journal import Journal
@@ -44,7 +45,6 @@ except Exception as e:
     r["journal"] = {"error": str(e)}
 print("WATTPACT " + json.dumps(r))
 """
-"Field offsets of slots0 and slots1 are those of firmware/DEVICE.md V2.1."
 
 
 def status(port: str, start: bool = True) -> dict[str, Any]:

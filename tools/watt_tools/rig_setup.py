@@ -11,6 +11,7 @@ from pathlib import Path
 
 from watt_chain import crypto
 from watt_rig.bench import HOME, Bench, Identities
+from watt_rig.bench import Household as BenchHousehold
 from watt_rig.benchfile import BenchFile
 from watt_wire import pairing
 
@@ -89,4 +90,6 @@ def household(trust: Trust, broker_port: int) -> Household:
 def make_bench(file: BenchFile, folder: Path, base: Path) -> tuple[Bench, Trust]:
     """A bench ready to start in `folder`."""
     trust = Trust(folder.resolve() / "trust")
-    return Bench(file, folder.resolve(), base, trust.identities(), trust.gateway_key), trust
+    parties = [(number, key.public) for number, key in trust.parties]
+    us = BenchHousehold(trust.gateway_key, trust.network, parties)
+    return Bench(file, folder.resolve(), base, trust.identities(), us), trust

@@ -82,6 +82,10 @@ class PlugIntake:
         self.refused: dict[str, int] = {}
         "How often a batch was refused, by reason."
 
+    def admit(self, publics: Mapping[bytes, bytes]) -> None:
+        """Take batches of these plugs from now on: one may have been paired, or forgotten, since the start."""
+        self._publics = dict(publics)
+
     def judge(self, plug: bytes, payload: bytes) -> Verdict:
         """Look at a batch that came under the topic of `plug`; a refusal is counted and changes nothing else."""
         verdict = self._judge(plug, payload)
