@@ -172,7 +172,7 @@ def test_a_decision_without_a_quorum_in_every_part_is_no_decision() -> None:
     stage.watch()
     stage.start(0)
     assert stage.over(0)
-    stage.wait(100)
+    stage.wait(200)
     decision = next(codec.decode(payload, Decision) for _, _, kind, payload in stage.frames if kind == Kind.DECISION)
     network = stage.network
     judge = lambda one: check_decision(one, network.committee, network.id, stage.run.signatures.verify)  # noqa: E731
@@ -193,6 +193,7 @@ def test_ours_believes_no_bundle_that_is_not_certified_and_no_message_twice() ->
     stage.watch()
     stage.start(0)
     assert stage.over(0)
+    stage.wait(200)  # a quorum has it final; the others follow
     bundles = [(to, payload) for _, to, kind, payload in stage.frames if kind == Kind.BUNDLE]
     before = [stage.totals(area) for area in (1, 2)]
     heights = [stage.node(area, 0).member.ledger.head.height for area in (1, 2)]

@@ -75,6 +75,7 @@ def test_partial_sharding_holds_one_consensus_and_full_sharding_two_in_every_are
         stage = Stage(mode, 3, 2)
         stage.start(0)
         assert stage.over(0)
+        stage.wait(200)
         assert {node.member.ledger.head.height for area in (1, 2, 3) for node in stage.nodes(area)} == {heights}
         if mode == "paper":
             seats = [
@@ -116,6 +117,7 @@ def test_a_cross_node_of_the_papers_mode_has_every_account_and_every_trade_of_al
     for number in numbers:
         stage.start(number)
     assert stage.over(*numbers)
+    stage.wait(200)
     everybody = sum(len(stage.network.parties(area)) for area in (1, 2, 3))
     for area in (1, 2, 3):
         for index, node in enumerate(stage.nodes(area)):
