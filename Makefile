@@ -60,7 +60,7 @@ check: $(VENV)/.stamp .venv-stubs/.stamp ## formatting, lint, types, layers, hou
 device: install ## the portable tests on both MicroPython interpreters, with a device-like heap
 	$(BIN)/python tools/micropython/run_device.py --interpreter unix --heap 128k tests/wire/portable_*.py
 	@# The whole application: its code and objects take 1.4 times as much here as with the 4-byte words of an ESP32.
-	$(BIN)/python tools/micropython/run_device.py --interpreter unix --heap 208k tests/plug/portable_*.py
+	$(BIN)/python tools/micropython/run_device.py --interpreter unix --heap 224k tests/plug/portable_*.py
 	$(BIN)/python tools/micropython/run_device.py --interpreter wasm
 	$(BIN)/python tools/micropython/run_device.py --compile
 	$(BIN)/python tools/micropython/run_device.py --live

