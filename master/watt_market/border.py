@@ -60,6 +60,11 @@ class Multipliers:
         return Multipliers(self.u.copy(), self.q.copy(), self.e.copy(), self.d.copy())
 
 
+def stacked(parts: Sequence[Multipliers]) -> Multipliers:
+    """The multipliers of several areas, one after another."""
+    return Multipliers(*(np.concatenate([getattr(one, name) for one in parts]) for name in ("u", "q", "e", "d")))
+
+
 class Edge:
     """What the rows of an area gain at its border, by the multipliers as they are now.
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
-from watt_chain.contract.market import Leaf
+from watt_chain.contract.market import Leaf, Slice
 
 from watt_market.border import WIDE, Edge, Multipliers, peak
 from watt_market.upper import NO_TOTAL, AreaProblem, Integers
@@ -24,6 +24,25 @@ from watt_market.upper import NO_TOTAL, AreaProblem, Integers
 def ceil_div(numerator: int, denominator: int) -> int:
     """Integer division rounded up: a bound may only be rounded away from the value."""
     return -(-numerator // denominator)
+
+
+def multipliers_of(area: AreaProblem, leaf: Leaf) -> Multipliers:
+    """The multipliers of a leaf whose shapes have been checked."""
+    at = Multipliers.zeros(area)
+    for name, rows in (
+        ("u", leaf.offer_multipliers), ("q", leaf.bid_multipliers), ("e", leaf.offer_totals), ("d", leaf.bid_totals),
+    ):  # fmt: skip
+        if rows:
+            setattr(at, name, np.array(rows, dtype=object).reshape(getattr(at, name).shape))
+    return at
+
+
+def root_of(part: Slice) -> Leaf:
+    """The one leaf of a slice without a tree."""
+    return Leaf(
+        [], part.offer_multipliers, part.bid_multipliers, part.offer_totals, part.bid_totals, part.bound_u,
+        part.spare_scaled,
+    )  # fmt: skip
 
 
 class Bound:
@@ -39,9 +58,11 @@ class Bound:
         at: Multipliers,
         fixed: Sequence[tuple[int, int, int]] = (),
         border: Sequence[int] | None = None,
+        charges_u: Integers | None = None,
     ) -> None:
-        self.area, self.rho_scaled, self.at = area, rho_scaled, at
-        self.charge = (SCALE + rho_scaled) * area.charge_u
+        self.area, self.rho_scaled, self.at, self.charges_u = area, rho_scaled, at, charges_u
+        self.charge = (SCALE + rho_scaled) * (area.charge_u if charges_u is None else int(charges_u.max(initial=0)))
+        "The dearest."
         self.free = area.allowed.copy()
         self.held = np.zeros_like(area.allowed)
         for offer, bid, value in fixed:
@@ -53,21 +74,6 @@ class Bound:
         self.comfort = (area.alpha.astype(self.kind)) * (SCALE + rho_scaled)
         self.edge = None if border is None else Edge(area, rho_scaled, at, border)
         self.gains = self.refreshed()
-
-    @classmethod
-    def of_leaf(cls, area: AreaProblem, rho_scaled: int, leaf: Leaf, border: Sequence[int] | None = None) -> "Bound":
-        """The bound of a leaf whose shapes have been checked."""
-        at = Multipliers.zeros(area)
-        pairs = (
-            ("u", leaf.offer_multipliers),
-            ("q", leaf.bid_multipliers),
-            ("e", leaf.offer_totals),
-            ("d", leaf.bid_totals),
-        )
-        for name, rows in pairs:
-            if rows:
-                setattr(at, name, np.array(rows, dtype=object).reshape(getattr(at, name).shape))
-        return cls(area, rho_scaled, at, leaf.fixed, border)
 
     def _fits(self) -> bool:
         area, at = self.area, self.at
@@ -88,7 +94,9 @@ class Bound:
 
     def refreshed(self) -> Integers:
         """The gains of all pairs at the multipliers as they are now."""
-        total = np.full(self.area.allowed.shape, -self.charge, dtype=self.kind)
+        shape, price = self.area.allowed.shape, SCALE + self.rho_scaled
+        charges_u = np.full(shape, self.area.charge_u) if self.charges_u is None else self.charges_u
+        total: Integers = charges_u.astype(self.kind) * -price
         for slot in range(self.area.slots):
             total += self.area.rooms(slot) * np.maximum(self.reduced(slot), 0)
         return total

@@ -20,7 +20,7 @@ from watt_chain.contract.rules import PPM, RuleSet
 
 from watt_market.book import SLOT_WH_MAX, check_book
 from watt_market.border import MULTIPLIER_MAX, check_legs, legs_wh
-from watt_market.bound import Bound, ceil_div
+from watt_market.bound import Bound, ceil_div, multipliers_of, root_of
 from watt_market.options import Options, options_of
 from watt_market.upper import AreaProblem, figures, problem
 
@@ -50,8 +50,10 @@ def check_area(area: AreaProblem, part: Slice, rho_scaled: int, border: Border |
     edge = None if border is None else border.prices_scaled
     if (border is None) != (area.crossings == 0):
         return "slice-border"
-    if edge is not None and (len(edge) != area.slots or not 0 <= min(edge) <= max(edge) <= MULTIPLIER_MAX):
+    if edge and (len(edge) != area.slots or not 0 <= min(edge) <= max(edge) <= MULTIPLIER_MAX):
         return "slice-border"
+    if edge == [] and part.leaves:
+        return "slice-leaves"
     legs = [] if border is None else border.legs
     return check_legs(area, legs) or _check_energies(area, part, legs) or _check_bound(area, part, rho_scaled, edge)
 
@@ -94,9 +96,7 @@ def _check_energies(area: AreaProblem, part: Slice, legs: Sequence[Leg]) -> str:
 
 def _check_bound(area: AreaProblem, part: Slice, rho_scaled: int, edge: Sequence[int] | None) -> str:
     if not part.leaves:
-        root = Leaf([], part.offer_multipliers, part.bid_multipliers, part.offer_totals, part.bid_totals, part.bound_u,
-                    part.spare_scaled)  # fmt: skip
-        return _check_leaf(area, root, rho_scaled, "slice", edge)
+        return _check_leaf(area, root_of(part), rho_scaled, "slice", edge)
     if len(part.leaves) > LEAVES_MAX or not _cover([leaf.fixed for leaf in part.leaves], 0):
         return "slice-leaves"
     if part.offer_multipliers or part.bid_multipliers or part.offer_totals or part.bid_totals or part.spare_scaled:
@@ -137,8 +137,9 @@ def _check_leaf(area: AreaProblem, leaf: Leaf, rho_scaled: int, name: str, edge:
         for index, row in enumerate(rows):
             if len(row) != area.slots or not 0 <= min(row) <= max(row) <= MULTIPLIER_MAX:
                 return f"{name}-{side}-{index}-multipliers"
-    bound = Bound.of_leaf(area, rho_scaled, leaf, edge)
-    loose = bound.over_border() or bound.not_least()
+    bound = Bound(area, rho_scaled, multipliers_of(area, leaf), leaf.fixed, edge or None)
+    # Where crossings have terms of their own, what is least depends on all books: the masters look.
+    loose = "" if edge == [] else bound.over_border() or bound.not_least()
     if loose:
         return f"{name}-{loose}"
     scaled = bound.scaled()

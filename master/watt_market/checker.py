@@ -48,18 +48,20 @@ class Checker:
             if reason:
                 return f"chain-{book.chain}-{reason}"
         areas = [upper.problem(book, spec, rules, options) for book in listed]
+        rho, headroom = solution.rho_scaled, options.headroom_wh
+        rows = across.Rows(areas, listed) if areas else None
         told: list[Border | None] = [None] * len(areas)
         if solution.across is not None:
-            headroom = options.headroom_wh
-            reason = across.check_across(solution.across, areas, listed, parts, solution.rho_scaled, headroom)
+            reason = across.check_crossings(solution.across, rows, listed, headroom)
             if reason:
                 return reason
-            told = across.borders(solution.across, areas, listed)
+            told = across.borders(solution.across, rows, listed)
         for area, part, border in zip(areas, parts, told, strict=True):
-            reason = certificate.check_area(area, part, solution.rho_scaled, border)
+            reason = certificate.check_area(area, part, rho, border)
             if reason:
                 return f"chain-{part.chain}-{reason}"
-        return certificate.check_solution(solution, spec, rules, options)
+        reason = across.check_terms(solution.across, rows, parts, rho, headroom) if solution.across else ""
+        return reason or certificate.check_solution(solution, spec, rules, options)
 
     def borders(
         self, solution: Solution, books: Sequence[Book], spec: EventSpec, rules: RuleSet
@@ -67,7 +69,8 @@ class Checker:
         """What each area of a checked matching is told of the others; see across.borders."""
         if solution.across is None:
             return [None] * len(books)
-        return across.borders(solution.across, [upper.problem(book, spec, rules) for book in books], books)
+        areas = [upper.problem(book, spec, rules) for book in books]
+        return across.borders(solution.across, across.Rows(areas, books) if areas else None, books)
 
     def slice_terms(self, book: Book, part: Slice, spec: EventSpec, rules: RuleSet) -> list[PairTerms]:
         """Terms of every assignment of a checked slice; see upper.slice_terms."""

@@ -35,12 +35,13 @@ def polish(
     sweeps: int = SWEEPS_MAX,
     offers_first: bool = True,
     border: Sequence[int] | None = None,
+    charges_u: Integers | None = None,
 ) -> Bound:
     """Return a bound with least multipliers that is at most the one at `start` (which is not changed).
 
     With a `border` no row may gain too much there at `start` already.
     """
-    bound = Bound(area, rho_scaled, start.copy(), fixed, border)
+    bound = Bound(area, rho_scaled, start.copy(), fixed, border, charges_u)
     if not area.allowed.any() and border is None:
         bound.at = Multipliers.zeros(area)
         return bound

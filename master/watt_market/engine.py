@@ -18,7 +18,8 @@ from watt_market.across import NOTHING
 from watt_market.book import check_book
 from watt_market.bound import ceil_div
 from watt_market.checker import Checker
-from watt_market.greedy import Answer, bounded, cut, idle, least_rho, search_area, use_up
+from watt_market.greedy import Answer, bounded, cut, falling, idle, least_rho, search_area, use_up
+from watt_market.improve import ROUNDS
 from watt_market.network import Network, Trade, finish_inside, search_inside
 from watt_market.options import Options, options_of
 from watt_market.primal import Energies, slice_of, value_u
@@ -94,11 +95,13 @@ class Search:
             yield self._progress("crossings")
             last = self.run(finish_inside, self.across.last_tasks(self.rho_scaled, self._found()))
             self.answers = [*last]
-            self.across.is_lowered = True
+            self.across.is_finished = True
+            self.across.pair_all(self.rho_scaled, self._found())
+            self.across.improve(self.rho_scaled, self._found(), range(ROUNDS, 2 * ROUNDS))
         self._balance(self._found())
         yield self._progress("budget")
         pairs = sum(int(area.allowed.sum()) for area in self.areas)
-        pairs += self.across.network.pairs() if self.across is not None else 0
+        pairs = self.across.network.pairs() if self.across is not None else pairs
         if pairs * self.spec.slots <= EXACT_COLUMNS_MAX:
             self._ask_solver()
             yield self._progress("exact")
@@ -106,11 +109,8 @@ class Search:
     def solution(self) -> Solution:
         """The best answer so far, complete with its certificate; areas not searched yet trade nothing."""
         rho, across = self.rho_scaled, self.across
-        edges = [None] * len(self.areas) if across is None else across.edges(rho)
-        answers = [
-            found or idle(area, rho, edge) for area, found, edge in zip(self.areas, self.answers, edges, strict=True)
-        ]
-        if across is not None and not across.is_lowered:
+        answers = [found or self._idle(number) for number, found in enumerate(self.answers)]
+        if across is not None and not across.is_finished:
             answers = [finish_inside(*one) for one in across.last_tasks(rho, answers)]
         if any(found is None for found in self.answers):
             self._balance(answers)
@@ -118,7 +118,9 @@ class Search:
             slice_of(area, answer.energies, answer.at, answer.scaled)
             for area, answer in zip(self.areas, answers, strict=True)
         ]
-        beyond = across.stated() if across is not None else NOTHING if self.options.crossings else None
+        beyond = NOTHING if self.options.crossings else None
+        if across is not None:
+            beyond = across.stated(sum(answer.scaled for answer in answers))
         terms: list[Slice | Across] = [*slices, *([] if beyond is None else [beyond])]
         return Solution(
             event=self.spec.event,
@@ -129,6 +131,11 @@ class Search:
             across=beyond,
         )
 
+    def _idle(self, number: int) -> Answer:
+        if self.across is not None:
+            return self.across.idle(number, self.rho_scaled)
+        return idle(self.areas[number], self.rho_scaled)
+
     def _found(self) -> list[Answer]:
         return [answer for answer in self.answers if answer is not None]
 
@@ -137,13 +144,17 @@ class Search:
 
     def _balance(self, answers: Sequence[Answer]) -> None:
         """Fit the matching into the budget (8), and use what is left of it."""
-        energies, areas = [answer.energies for answer in answers], self.areas
+        energies, budget_u = [answer.energies for answer in answers], self.spec.budget_u
         if self.across is None:
-            left_u = cut(areas, energies, self.spec.budget_u)
+            left_u = cut(self.areas, energies, budget_u)
         else:
-            left_u = self.across.cut(self.rho_scaled, energies, self.spec.budget_u)
-            areas = self.across.rests()
-        use_up(areas, answers, left_u, self.rho_scaled)
+            left_u = self.across.cut(self.rho_scaled, energies, budget_u)
+        for lower, rounds in falling(self.rho_scaled):
+            if self.across is None:
+                left_u = use_up(self.areas, answers, left_u, lower, rounds)
+            else:
+                left_u = self.across.improve(lower, answers, rounds, left_u)
+                left_u = use_up(self.across.rests(), answers, left_u, lower, rounds)
 
     def _ask_solver(self) -> None:
         """Put HiGHS' energies and multipliers beside ours, and keep the better of each. Its failure changes nothing."""
@@ -165,8 +176,9 @@ class Search:
             bounds = [bounded(area, told.rho_scaled, start) for area, start in pairs]
         else:
             bounds = other.bounded(told.rho_scaled, told.starts)
-        theirs = told.rho_scaled * budget_u + sum(scaled for _, scaled in bounds)
-        if theirs + (other.headroom_scaled() if other else 0) < ours:
+        theirs = sum(scaled for _, scaled in bounds)
+        theirs += told.rho_scaled * budget_u + (other.terms_scaled(theirs) if other else 0)
+        if theirs < ours:
             self.rho_scaled, self.across = told.rho_scaled, other
             for answer, (at, scaled) in zip(found, bounds, strict=True):
                 answer.at, answer.scaled = at, scaled
@@ -179,8 +191,9 @@ class Search:
         return inside + (0 if self.across is None else value_u(self.across.network.both, crossings))
 
     def _bound_scaled(self, answers: Sequence[Answer]) -> int:
-        headroom = 0 if self.across is None else self.across.headroom_scaled()
-        return self.rho_scaled * self.spec.budget_u + headroom + sum(answer.scaled for answer in answers)
+        areas = sum(answer.scaled for answer in answers)
+        beyond = 0 if self.across is None else self.across.terms_scaled(areas)
+        return self.rho_scaled * self.spec.budget_u + beyond + areas
 
     def _progress(self, stage: str) -> Progress:
         known = [(area, answer) for area, answer in zip(self.areas, self.answers, strict=True) if answer is not None]

@@ -10,7 +10,7 @@ integers. What the answer can lose is half of the charges and the last Wh of the
 It needs no solver, so it is also the answer that never stalls (U28).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
 
 from watt_market.border import Multipliers
 from watt_market.dual import polish
+from watt_market.improve import ROUNDS, improved, inside
 from watt_market.prices import merge_slot
 from watt_market.primal import UNLIMITED, Energies, Filling, cost_u, table, value_u
 from watt_market.upper import NO_TOTAL, AreaProblem, Integers, figures
@@ -152,16 +153,23 @@ class Answer:
 def search_area(area: AreaProblem, rho_scaled: int) -> Answer:
     """Energies of an area at `rho_scaled`, with no limit on the budget, and its bound. Pure: the task of a worker."""
     found = priced(area, rho_scaled)
-    start = start_at(area, rho_scaled, found.prices)
-    return Answer(matched(area, rho_scaled, found), *bounded(area, rho_scaled, start))
+    at, scaled = bounded(area, rho_scaled, start_at(area, rho_scaled, found.prices))
+    tries = [matched(area, rho_scaled, found, way) for way in (None, at)]
+    best = max(tries, key=lambda energies: worth_scaled(area, energies, rho_scaled))
+    return Answer(improved(inside(area), best, rho_scaled), at, scaled)
 
 
-def matched(area: AreaProblem, rho_scaled: int, found: Priced) -> Energies:
-    """Energies of an area that pay for their comfort and charges at `rho_scaled`."""
+def matched(area: AreaProblem, rho_scaled: int, found: Priced, at: Multipliers | None = None) -> Energies:
+    """Energies of an area that pay for their comfort and charges at `rho_scaled`, paired as `Filling.pair_up` says."""
     filling = Filling(area, UNLIMITED, rho_scaled)
-    filling.pair_up(found.sells, found.buys)
+    filling.pair_up(found.sells, found.buys, at)
     filling.settle()
     return filling.energies
+
+
+def worth_scaled(area: AreaProblem, energies: Energies, rho_scaled: int) -> int:
+    """What energies are worth less the price of the budget that they take, scaled."""
+    return SCALE * value_u(area, energies) - rho_scaled * cost_u(area, energies)
 
 
 def bounded(
@@ -201,43 +209,34 @@ def cut(areas: Sequence[AreaProblem], energies: Sequence[Energies], budget_u: in
     return left_u
 
 
-def use_up(areas: Sequence[AreaProblem], answers: Sequence[Answer], left_u: int, rho_scaled: int) -> int:
-    """Use what is left of a budget with a price: areas are filled at falling prices of it; what then remains."""
-    if not rho_scaled:
-        return left_u
-    left_u = _loosen(areas, answers, left_u, rho_scaled)
-    for percent in FILL_PERCENT:
-        for area, answer in zip(areas, answers, strict=True):
-            least_u = area.charge_u + int(area.alpha.min(initial=0))
-            if left_u > least_u:
-                filling = Filling(area, left_u, max(rho_scaled * percent // 100 - 1, 0))
-                filling.resume(answer.energies)
-                filling.fill_open()
-                filling.pair_up(filling.offers_left, filling.bids_left)
-                answer.energies, left_u = filling.energies, filling.left_u
-    return left_u
+def falling(rho_scaled: int) -> Iterator[tuple[int, range]]:
+    """Falling prices of a budget that is not used up, with the rounds of improvement at each."""
+    for step, percent in enumerate(FILL_PERCENT if rho_scaled else ()):
+        first = ROUNDS + step * FILL_ROUNDS
+        yield max(rho_scaled * percent // 100 - 1, 0), range(first, first + FILL_ROUNDS)
 
 
-def _loosen(areas: Sequence[AreaProblem], answers: Sequence[Answer], left_u: int, rho_scaled: int) -> int:
-    """Match areas anew at a slightly lower price of the budget, one after another while it lasts; what is left of it.
+def use_up(
+    areas: Sequence[AreaProblem], answers: Sequence[Answer], left_u: int, rho_scaled: int, rounds: Sequence[int]
+) -> int:
+    """Use what is left of the budget at one price of it, in one area after another; what then remains.
 
     At rho the merges jump from below the budget to above it; the optimum has some areas on either side of the jump.
     """
-    for percent in LOOSEN_PERCENT:
-        for area, answer in zip(areas, answers, strict=True):
-            if left_u * LOOSEN_WORTH <= cost_u(area, answer.energies):
-                continue
-            lower = rho_scaled * percent // 100
-            energies = matched(area, lower, priced(area, lower))
-            more_u = cost_u(area, energies) - cost_u(area, answer.energies)
-            if more_u <= left_u and value_u(area, energies) > value_u(area, answer.energies):
-                answer.energies, left_u = energies, left_u - more_u
+    for area, answer in zip(areas, answers, strict=True):
+        if left_u <= area.charge_u + int(area.alpha.min(initial=0)):
+            continue
+        before_u = cost_u(area, answer.energies)
+        filling = Filling(area, left_u, rho_scaled)
+        filling.resume(answer.energies)
+        filling.fill_open()
+        filling.pair_up(filling.offers_left, filling.bids_left)
+        answer.energies = improved(inside(area), filling.energies, rho_scaled, filling.left_u, rounds)
+        left_u -= cost_u(area, answer.energies) - before_u
     return left_u
 
 
-LOOSEN_PERCENT: Final = (99, 97, 94)
-"Of rho."
-LOOSEN_WORTH: Final = 100
-"An area is matched anew only while more than a hundredth of what it spends is left."
-FILL_PERCENT: Final = (100, 97, 90, 70, 0)
+FILL_PERCENT: Final = (100, 99, 98, 97, 95, 92, 88, 80, 60, 0)
 "Of rho: the tie at rho itself first, then what is worth less and less per unit of budget."
+FILL_ROUNDS: Final = 8
+"Of improvement at each of these prices."

@@ -7,24 +7,26 @@ its rows sell and buy; what stays over in one area meets what stays over in othe
 prices are lowered until some bid holds each, as the certificate wants them (across.py).
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import mul
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from watt_chain.contract.market import MULTIPLIER_SCALE as SCALE
 from watt_chain.contract.market import Across, Book, Crossing
 
-from watt_market.across import Headroom
-from watt_market.border import Edge, Multipliers
+from watt_market.across import TERMS_MAX, Headroom, Rows
+from watt_market.border import Edge, Multipliers, stacked
 from watt_market.bound import Bound, ceil_div
-from watt_market.dual import sweep
-from watt_market.greedy import Answer, Priced, bounded, cut, priced, start_at
+from watt_market.dual import polish, sweep
+from watt_market.greedy import Answer, Priced, bounded, cut, idle, priced, start_at, worth_scaled
+from watt_market.improve import Field, improved, inside
 from watt_market.prices import merge_slot
-from watt_market.primal import UNLIMITED, Energies, Filling, cost_u, table
-from watt_market.upper import AreaProblem, Integers, figures, rows_of, union
+from watt_market.primal import UNLIMITED, Energies, Filling, Links, cost_u, table
+from watt_market.upper import AreaProblem, Integers, figures, rows_of
 
 BLOCK: Final = 384
 "Offers, and likewise bids, that are paired at once: pairing costs their product, and a block of this size has choice."
@@ -32,28 +34,17 @@ INFLOW: Final = 2**40
 "Wh; more than any area can take in."
 
 
-class Network:
-    """The rows of all areas in one numbering: area after area."""
+class Network(Rows):
+    """The rows of all areas, and what may flow between them."""
 
     def __init__(self, areas: Sequence[AreaProblem], books: Sequence[Book], headroom: Headroom) -> None:
-        self.areas, self.headroom = areas, headroom
-        self.both = union(areas)
-        self.offer_ends = np.cumsum([0, *(len(area.costs) for area in areas)]).tolist()
-        self.bid_ends = np.cumsum([0, *(len(area.values) for area in areas)]).tolist()
-        self.offer_area = np.repeat(np.arange(len(areas)), np.diff(self.offer_ends))
-        self.bid_area = np.repeat(np.arange(len(areas)), np.diff(self.bid_ends))
-        numbers: dict[bytes, int] = {}
-        users = (
-            [offer.user for book in books for offer in book.offers],
-            [bid.user for book in books for bid in book.bids],
-        )
-        self.sellers, self.buyers = (
-            np.array([numbers.setdefault(user, len(numbers)) for user in side], dtype=np.int64) for side in users
-        )
+        super().__init__(areas, books)
+        self.headroom = headroom
 
-    def split(self, table_: Integers, ends: Sequence[int]) -> list[Integers]:
-        """A table of all rows, area by area."""
-        return [table_[first:last] for first, last in pairwise(ends)]
+    @property
+    def is_small(self) -> bool:
+        """Whether every crossing can have a term of its own in the bound."""
+        return not self.headroom and len(self.both.asks) * len(self.both.values) <= TERMS_MAX
 
     def inflow(self, sells: Integers, buys: Integers) -> Integers:
         """What each area buys less what it sells, (areas, T) Wh."""
@@ -68,21 +59,33 @@ class Network:
         rows = zip(self.areas, self.split(sold, self.offer_ends), self.split(bought, self.bid_ends), strict=True)
         return [without(area, sells, buys) for area, sells, buys in rows]
 
-    def dense(self) -> AreaProblem:
+    def only_across(self) -> AreaProblem:
         """All rows as one area in which the pairs of different areas are admissible; for small books."""
-        both = self.both
-        every = np.arange(len(both.asks)), np.arange(len(both.values))
-        return rows_of(both, *every, allowed=self.allowed(*every, both.offer_caps, both.bid_caps))
+        whole, _ = self.whole()
+        apart = self.offer_area[:, None] != self.bid_area[None, :]
+        return dataclasses.replace(whole, allowed=whole.allowed & apart)
 
     def allowed(self, offers: Integers, bids: Integers, sells: Integers, buys: Integers) -> Integers:
         """Which of some rows may cross: (offers, bids) of bool; `sells` and `buys` say in which slots they could."""
-        both = self.both
-        found = both.asks[offers, None] < both.values[None, bids]
-        found &= both.offer_crosses[offers, None] & both.bid_crosses[None, bids]
-        found &= self.offer_area[offers, None] != self.bid_area[None, bids]
-        found &= self.sellers[offers, None] != self.buyers[None, bids]
+        grid = offers[:, None], bids[None, :]
+        found = self.pairable(*grid) & (self.offer_area[grid[0]] != self.bid_area[grid[1]])
         shared: Integers = found & ((sells > 0).astype(np.int64) @ (buys > 0).T.astype(np.int64) > 0)
         return shared
+
+    def field(self) -> Field:
+        """All rows, to be paired inside areas and across; what flows to or from an area with headroom stays."""
+        limited = np.array([area.chain in self.headroom for area in self.areas])
+
+        def across(offers: Integers, bids: Integers) -> Integers:
+            mine, theirs = self.offer_area[offers], self.bid_area[bids]
+            found: Integers = (mine != theirs) & (limited[mine] | limited[theirs])
+            return found
+
+        def allowed(offers: Integers, bids: Integers) -> Integers:
+            found: Integers = self.pairable(offers, bids) & ~across(offers, bids)
+            return found
+
+        return Field(self.both, self.offer_area, self.bid_area, allowed, across, self.charges_u, self.both.crossings)
 
     def offer_places(self) -> list[tuple[int, int]]:
         """Area and row of every offer."""
@@ -93,11 +96,11 @@ class Network:
         return [(n, row) for n, area in enumerate(self.areas) for row in range(len(area.values))]
 
     def pairs(self) -> int:
-        """Pairs of rows of different areas with the ask below the limit price: at most so many are admissible."""
-        below = self.both.asks[:, None] < self.both.values[None, :] if len(self.both.asks) < BLOCK else None
-        if below is None or len(self.both.values) >= BLOCK:
-            return len(self.both.asks) * len(self.both.values)
-        return int((below & (self.offer_area[:, None] != self.bid_area[None, :])).sum())
+        """Pairs with the ask below the limit price, inside areas and across: at most so many are admissible."""
+        asks, values = len(self.both.asks), len(self.both.values)
+        if asks * values > TERMS_MAX:
+            return asks * values
+        return int((self.both.asks[:, None] < self.both.values[None, :]).sum())
 
     def limits(self, slot: int) -> Integers:
         """Most that may flow into each area in a slot, (areas,) Wh."""
@@ -157,24 +160,37 @@ def _limit(network: Network, made: Plan, found: Priced, slot: int) -> None:
             made.edges[number, slot] = max(inside.price, whole.price)
 
 
-def search_inside(area: AreaProblem, rho_scaled: int, sells: Integers, buys: Integers, edge: Sequence[int]) -> Answer:
-    """Pair inside an area what the plan sells and buys, and bound it at its border. Pure: the task of a worker."""
-    filling = Filling(area, UNLIMITED, rho_scaled)
-    filling.pair_up(sells, buys)
-    for pair in filling.losers():
-        filling.drop(*pair)
-    filling.join()
-    return Answer(filling.energies, *bounded(area, rho_scaled, start_at(area, rho_scaled, edge), edge))
+def search_inside(
+    area: AreaProblem, rho_scaled: int, sells: Integers, buys: Integers, edge: Sequence[int], at: Multipliers | None
+) -> Answer:
+    """Pair inside an area what the plan sells and buys; bound it at its border if it has no multipliers yet. Pure."""
+    if at is None:
+        at, scaled = bounded(area, rho_scaled, start_at(area, rho_scaled, edge), edge)
+    else:
+        scaled = Bound(area, rho_scaled, at.copy()).scaled()
+    tries = []
+    for way in (None, at):
+        filling = Filling(area, UNLIMITED, rho_scaled)
+        filling.pair_up(sells, buys, way)
+        for pair in filling.losers():
+            filling.drop(*pair)
+        filling.join()
+        tries.append(filling.energies)
+    best = max(tries, key=lambda energies: worth_scaled(area, energies, rho_scaled))
+    return Answer(best, at, scaled)
 
 
 def finish_inside(area: AreaProblem, rest: AreaProblem, rho_scaled: int, answer: Answer, edge: Sequence[int]) -> Answer:
-    """Fill an area with what crossings left (`rest`), and make its multipliers least at the lowered prices."""
+    """Fill an area with what crossings left (`rest`), and make its multipliers least at the lowered prices, if any."""
     filling = Filling(rest, UNLIMITED, rho_scaled)
     filling.resume(answer.energies)
     filling.settle()
+    energies = improved(inside(rest), filling.energies, rho_scaled)
+    if not edge:
+        return Answer(energies, answer.at, answer.scaled)
     bound = Bound(area, rho_scaled, answer.at.copy(), border=edge)
     sweep(bound, only_down=True, is_offer=True)
-    return Answer(filling.energies, bound.at, bound.scaled())
+    return Answer(energies, bound.at, bound.scaled())
 
 
 def without(area: AreaProblem, sold: Integers, bought: Integers) -> AreaProblem:
@@ -228,7 +244,7 @@ def _block(
 ) -> Energies:  # fmt: skip
     allowed = network.allowed(offers, bids, sells[offers], buys[bids])
     area = rows_of(network.both, offers, bids, offer_caps=sells[offers], bid_caps=buys[bids], allowed=allowed)
-    filling = Filling(area, UNLIMITED, rho_scaled, left[bids])
+    filling = Filling(area, UNLIMITED, rho_scaled, Links.crossing(area, left[bids]))
     filling.pair_up(area.offer_caps, area.bid_caps)
     filling.join()
     for pair in filling.losers():
@@ -289,51 +305,136 @@ def lowered(network: Network, rho_scaled: int, made: Plan, ats: Sequence[Multipl
 
 
 class Trade:
-    """What a search knows of the trade between areas: crossings, and prices at the borders."""
+    """What a search knows of the trade between areas: crossings, prices at the borders, or a bound of all at once."""
 
     def __init__(self, network: Network, energies: Energies | None = None) -> None:
         self.network = network
         self.energies: Energies = energies or {}
         "Keys number all rows."
-        self.is_lowered = False
-        "Whether the prices are least and the areas' multipliers made for them."
+        self.is_finished = False
+        "Whether the multipliers of the areas are what the certificate wants."
         self._plan: Plan | None = None
+        self._ats: list[Multipliers | None] = [None] * len(network.areas)
+        "Multipliers of each area where they were found for all areas at once."
+        self._whole_scaled = 0
+        "The bound of all areas at once."
         self._prices: list[int] = []
-        self._h: Integers = np.zeros((0, 0), dtype=object)
+        self._h: Integers = np.zeros((len(network.areas), network.both.slots), dtype=object)
 
-    def tasks(self, rho_scaled: int) -> list[tuple[AreaProblem, int, Integers, Integers, list[int]]]:
+    def prepare(self, rho_scaled: int, start: Multipliers | None = None) -> Plan:
+        """Merge all areas; where books are small, find the multipliers of all at once."""
+        if self._plan is None:
+            self._plan = plan(self.network, rho_scaled)
+            if self.network.is_small:
+                whole, charges_u = self.network.whole()
+                start = start or start_at(whole, rho_scaled, self._plan.prices)
+                tries = [polish(whole, rho_scaled, start, offers_first=f, charges_u=charges_u) for f in (True, False)]
+                best = min(tries, key=lambda bound: bound.scaled())
+                self._whole_scaled, self._ats = best.scaled(), [*self._parted(best.at)]
+        return self._plan
+
+    def _parted(self, at: Multipliers) -> Iterator[Multipliers]:
+        network = self.network
+        offers, bids = pairwise(network.offer_ends), pairwise(network.bid_ends)
+        for (first, last), (low, high) in zip(offers, bids, strict=True):
+            yield Multipliers(at.u[first:last], at.q[low:high], at.e[first:last], at.d[low:high])
+
+    def tasks(self, rho_scaled: int) -> list[tuple[Any, ...]]:
         """Arguments of `search_inside` for every area."""
-        network, made = self.network, self._planned(rho_scaled)
+        network, made = self.network, self.prepare(rho_scaled)
         sells, buys = network.split(made.sells, network.offer_ends), network.split(made.buys, network.bid_ends)
-        rows = zip(network.areas, sells, buys, made.edges.tolist(), strict=True)
-        return [(area, rho_scaled, sold, bought, edge) for area, sold, bought, edge in rows]
+        rows = zip(network.areas, sells, buys, made.edges.tolist(), self._ats, strict=True)
+        return [(area, rho_scaled, sold, bought, edge, at) for area, sold, bought, edge, at in rows]
 
-    def edges(self, rho_scaled: int) -> list[list[int]]:
-        """Prices at the border of every area before they are lowered."""
-        found: list[list[int]] = self._planned(rho_scaled).edges.tolist()
-        return found
+    def idle(self, number: int, rho_scaled: int) -> Answer:
+        """The answer for an area nobody has searched yet."""
+        area, made = self.network.areas[number], self.prepare(rho_scaled)
+        at = self._ats[number]
+        if at is None:
+            return idle(area, rho_scaled, made.edges[number].tolist())
+        return Answer({}, at, Bound(area, rho_scaled, at.copy()).scaled())
 
     def find(self, rho_scaled: int, inside: Sequence[Energies]) -> None:
         """Cross what the areas have not paired inside of what the plan sells and buys."""
-        made, network = self._planned(rho_scaled), self.network
+        made, network = self.prepare(rho_scaled), self.network
         pairs = [traded(area, energies) for area, energies in zip(network.areas, inside, strict=True)]
         sells = made.sells - np.concatenate([sold for sold, _ in pairs])
         buys = made.buys - np.concatenate([bought for _, bought in pairs])
         self.energies = cross(network, rho_scaled, sells, buys)
 
-    def last_tasks(
-        self, rho_scaled: int, answers: Sequence[Answer]
-    ) -> list[tuple[AreaProblem, AreaProblem, int, Answer, list[int]]]:
+    def last_tasks(self, rho_scaled: int, answers: Sequence[Answer]) -> list[tuple[Any, ...]]:
         """Lower the prices to the least that the areas' bids allow; arguments of `finish_inside` for every area."""
-        network, made = self.network, self._planned(rho_scaled)
-        self._prices, self._h = lowered(network, rho_scaled, made, [answer.at for answer in answers])
-        edges = (self._h + np.array(self._prices, dtype=object)[None, :]).tolist()
+        network, made = self.network, self.prepare(rho_scaled)
+        edges: list[list[int]] = [[] for _ in network.areas]
+        if self._ats[0] is None:
+            self._prices, self._h = lowered(network, rho_scaled, made, [answer.at for answer in answers])
+            edges = (self._h + np.array(self._prices, dtype=object)[None, :]).tolist()
         rows = zip(network.areas, self.rests(), answers, edges, strict=True)
         return [(area, rest, rho_scaled, answer, edge) for area, rest, answer, edge in rows]
 
     def rests(self) -> list[AreaProblem]:
         """The areas with what the crossings leave of their rows."""
         return self.network.rests(self.energies)
+
+    def pair_all(self, rho_scaled: int, answers: Sequence[Answer]) -> None:
+        """Where books are small: pair all rows at once, inside areas and across, and keep what is worth more."""
+        network, made = self.network, self.prepare(rho_scaled)
+        if not network.is_small or self._ats[0] is None:
+            return
+        whole, charges_u = network.whole()
+        crosses = network.offer_area[:, None] != network.bid_area[None, :]
+        links = Links(charges_u, crosses, np.full(len(whole.values), whole.crossings))
+        at = stacked([one for one in self._ats if one is not None])
+        tries = [self._together(answers)]
+        for way in (None, at):
+            filling = Filling(whole, UNLIMITED, rho_scaled, links)
+            filling.pair_up(made.sells, made.buys, way)
+            filling.settle()
+            tries.append(filling.energies)
+        tries = [improved(network.field(), energies, rho_scaled) for energies in tries]
+        self._part(max(tries, key=lambda energies: self._worth_scaled(energies, rho_scaled)), answers)
+
+    def _worth_scaled(self, together: Energies, rho_scaled: int) -> int:
+        network = self.network
+        offers, bids, wh = table(network.both, together)
+        charges_u = network.charges_u(offers, bids)
+        found = figures(network.both, offers, bids, wh, charges_u)
+        return SCALE * int(found.values_u.sum()) - rho_scaled * int(found.comforts_u.sum() + charges_u.sum())
+
+    def improve(
+        self, rho_scaled: int, answers: Sequence[Answer], rounds: Sequence[int], left_u: int = UNLIMITED
+    ) -> int:
+        """Pair small groups of rows anew, inside areas and across at once; what is left of `left_u`."""
+        before = self._together(answers)
+        found = improved(self.network.field(), before, rho_scaled, left_u, rounds)
+        self._part(found, answers)
+        return left_u - self._cost_u(found) + self._cost_u(before)
+
+    def _cost_u(self, together: Energies) -> int:
+        offers, bids, wh = table(self.network.both, together)
+        comforts_u = figures(self.network.both, offers, bids, wh).comforts_u
+        return int(comforts_u.sum() + self.network.charges_u(offers, bids).sum())
+
+    def _together(self, answers: Sequence[Answer]) -> Energies:
+        """Pairs inside areas and crossings in the numbering of all rows."""
+        network, found = self.network, dict(self.energies)
+        for answer, offer, bid in zip(answers, network.offer_ends, network.bid_ends, strict=False):
+            found |= {(offer + s, bid + b): wh for (s, b), wh in answer.energies.items()}
+        return found
+
+    def _part(self, found: Energies, answers: Sequence[Answer]) -> None:
+        """The opposite."""
+        network = self.network
+        self.energies = {}
+        for answer in answers:
+            answer.energies = {}
+        for (offer, bid), wh in found.items():
+            sells, buys = int(network.offer_area[offer]), int(network.bid_area[bid])
+            if sells != buys:
+                self.energies[offer, bid] = wh
+            else:
+                own = offer - network.offer_ends[sells], bid - network.bid_ends[buys]
+                answers[sells].energies[own] = wh
 
     def cut(self, rho_scaled: int, inside: Sequence[Energies], budget_u: int) -> int:
         """Fit pairs and crossings into the budget; what is left of it."""
@@ -344,35 +445,34 @@ class Trade:
         return budget_u - spent - cost_u(network.both, self.energies)
 
     def bounded(self, rho_scaled: int, starts: Sequence[Multipliers]) -> list[tuple[Multipliers, int]]:
-        """Multipliers and bound of every area from other starts, which are raised until no row gains at its border."""
+        """Multipliers and bound of every area from other starts."""
+        made = self.prepare(rho_scaled, stacked(starts))
         answers = []
-        for area, start, edge in zip(self.network.areas, starts, self.edges(rho_scaled), strict=True):
-            start = start.copy()
-            at_edge = Edge(area, rho_scaled, start, edge)
-            start.u = start.u + np.maximum(at_edge.outside(is_offer=True), 0) * area.offer_crosses[:, None]
-            start.q = start.q + np.maximum(at_edge.outside(is_offer=False), 0) * area.bid_crosses[:, None]
-            answers.append(Answer({}, *bounded(area, rho_scaled, start, edge)))
+        for number, (area, start) in enumerate(zip(self.network.areas, starts, strict=True)):
+            if self._ats[number] is not None:
+                answers.append(self.idle(number, rho_scaled))
+                continue
+            edge, raised = made.edges[number].tolist(), start.copy()  # until no row gains at its border
+            outside = Edge(area, rho_scaled, start, edge)
+            raised.u = start.u + np.maximum(outside.outside(is_offer=True), 0) * area.offer_crosses[:, None]
+            raised.q = start.q + np.maximum(outside.outside(is_offer=False), 0) * area.bid_crosses[:, None]
+            answers.append(Answer({}, *bounded(area, rho_scaled, raised, edge)))
         done = [finish_inside(*one) for one in self.last_tasks(rho_scaled, answers)]
-        self.is_lowered = True
+        self.is_finished = True
         return [(answer.at, answer.scaled) for answer in done]
 
-    def headroom_scaled(self) -> int:
-        """The bound of the headroom rows, scaled."""
+    def terms_scaled(self, areas_scaled: int) -> int:
+        """What crossings add to the bound of the areas: the headroom rows, or what the bound of all is above it."""
+        if self._ats[0] is not None:
+            return self._whole_scaled - areas_scaled
         return sum(sum(map(mul, row, self.network.headroom[chain])) for chain, row in self._headroom_rows() if row)
 
     def _headroom_rows(self) -> list[tuple[int, list[int]]]:
-        chains = [area.chain for area in self.network.areas]
-        if not len(self._h):
-            return [(chain, []) for chain in chains]
-        return [(c, self._h[n].tolist() if c in self.network.headroom else []) for n, c in enumerate(chains)]
+        headroom, areas = self.network.headroom, self.network.areas
+        return [(one.chain, self._h[n].tolist() if one.chain in headroom else []) for n, one in enumerate(areas)]
 
-    def _planned(self, rho_scaled: int) -> Plan:
-        if self._plan is None:
-            self._plan = plan(self.network, rho_scaled)
-        return self._plan
-
-    def stated(self) -> Across:
-        """The crossings and the prices between the areas as the masters check them."""
+    def stated(self, areas_scaled: int) -> Across:
+        """The crossings and the prices between the areas as the masters check them; `areas_scaled` bounds the areas."""
         network, both = self.network, self.network.both
         offers, bids, wh = table(both, self.energies)
         found = figures(both, offers, bids, wh)
@@ -382,7 +482,7 @@ class Trade:
             chains = network.areas[sells].chain, network.areas[buys].chain
             own = offer - network.offer_ends[sells], bid - network.bid_ends[buys]
             crossings.append(Crossing(chains[0], own[0], chains[1], own[1], row))
-        scaled = self.headroom_scaled()
+        scaled = self.terms_scaled(areas_scaled)
         bound_u = ceil_div(scaled, SCALE)
         return Across(
             crossings=crossings,  # rows are numbered area by area: they ascend as they should

@@ -5,11 +5,12 @@
 cutting, and better by filling what is left.
 
 Given what each row trades in each slot, every pairing of sellers with buyers is worth the same but for the charges. So
-`pair_up` looks for few pairs: it always joins the two rows that have the most to gain from each other; and `join` takes
-out those whose energy others can carry.
+`pair_up` looks for few pairs: it always joins two rows of which one pair uses up most; and `join` takes out those whose
+energy others can carry.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,21 +23,49 @@ from watt_market.upper import AreaProblem, Integers, figures
 
 Energies = dict[tuple[int, int], Integers]
 "(offer, bid) -> Wh per slot; pairs without energy are absent."
+PART: Final = 2**20
+"A share of a row is counted in so many parts."
+NO_LOSS: Final = 50
+"A pair that loses less than this part of its charge against the multipliers loses nothing: they are not exact either."
 JOIN_ROUNDS: Final = 4
 "Rounds of `join`; the second already finds few pairs to spare."
 UNLIMITED: Final = 2**62
 "A budget that never binds."
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What pairs of rows are charged, and which of them cross between areas."""
+
+    charges_u: Integers
+    "(S, N)"
+    crosses: Integers
+    "(S, N) of bool."
+    crossings: Integers
+    "(N,): how many crossings each bid may have."
+
+    @staticmethod
+    def plain(area: AreaProblem) -> "Links":
+        """One charge for all, and no crossing to be counted; takes no memory."""
+        shape = len(area.costs), len(area.values)
+        none = np.zeros(len(area.values), dtype=np.int64)
+        return Links(np.broadcast_to(np.int64(area.charge_u), shape), np.broadcast_to(np.False_, shape), none)
+
+    @staticmethod
+    def crossing(area: AreaProblem, left: Integers) -> "Links":
+        """Every pair is a crossing."""
+        shape = len(area.costs), len(area.values)
+        return Links(np.broadcast_to(np.int64(area.charge_u), shape), np.broadcast_to(np.True_, shape), left)
+
+
 class Filling:
     """Energies of an area under construction, with what is left of each cap and of the budget."""
 
-    def __init__(
-        self, area: AreaProblem, budget_u: int, rho_scaled: int = 0, pairs_of_bid: Integers | None = None
-    ) -> None:
-        """`pairs_of_bid` (N,) is how many pairs each bid may still open; None is as many as it likes."""
+    def __init__(self, area: AreaProblem, budget_u: int, rho_scaled: int = 0, links: "Links | None" = None) -> None:
+        """`links` where pairs differ in their charge; None: all are charged as the area says."""
         self.area, self.left_u, self.rho_scaled = area, budget_u, rho_scaled
-        self.pairs_of_bid = np.full(len(area.values), UNLIMITED) if pairs_of_bid is None else pairs_of_bid.copy()
+        self.links = links or Links.plain(area)
+        self.crossings_left = self.links.crossings.copy()
         self.energies: Energies = {}
         self.offers_left, self.bids_left = area.offer_caps.copy(), area.bid_caps.copy()
         self.offer_totals, self.bid_totals = area.offer_totals.copy(), area.bid_totals.copy()
@@ -51,15 +80,16 @@ class Filling:
             if int(wh.sum()) > left:
                 wh = _first(wh, np.argsort(-net, kind="stable"), left)
         is_open = (offer, bid) in self.energies
-        spare_u = self.left_u - (0 if is_open else area.charge_u)
-        if spare_u < 0 or not (is_open or self.pairs_of_bid[bid] > 0):
+        charge_u, crosses = int(self.links.charges_u[offer, bid]), bool(self.links.crosses[offer, bid])
+        spare_u = self.left_u - (0 if is_open else charge_u)
+        if spare_u < 0 or (crosses and not is_open and self.crossings_left[bid] <= 0):
             return np.zeros_like(wh)
         if int((wh * area.alpha[offer]).sum()) > spare_u:
             wh = self._afforded(offer, wh, net, spare_u)
         if not wh.any():
             return wh
         self._change(offer, bid, wh)
-        self.left_u -= 0 if is_open else area.charge_u
+        self.left_u -= 0 if is_open else charge_u
         return wh
 
     def _afforded(self, offer: int, wh: Integers, net: Integers, spare_u: int) -> Integers:
@@ -82,7 +112,7 @@ class Filling:
         """Take a pair out with all its energy; return what it had."""
         had = self.energies[offer, bid].copy()
         self._change(offer, bid, -had)
-        self.left_u += self.area.charge_u
+        self.left_u += int(self.links.charges_u[offer, bid])
         return had
 
     def _change(self, offer: int, bid: int, wh: Integers) -> None:
@@ -92,7 +122,8 @@ class Filling:
             self.energies[offer, bid] = now
         else:
             del self.energies[offer, bid]
-        self.pairs_of_bid[bid] += is_open - bool(now.any())
+        if self.links.crosses[offer, bid]:
+            self.crossings_left[bid] += is_open - bool(now.any())
         self.offers_left[offer] -= wh
         self.bids_left[bid] -= wh
         self.offer_totals[offer] -= wh.sum()
@@ -102,9 +133,10 @@ class Filling:
     def losers(self) -> list[tuple[int, int]]:
         """Pairs in which a side would lose, or that are worth less than they cost at this rho."""
         offers, bids, energies = table(self.area, self.energies)
-        found = figures(self.area, offers, bids, energies)
+        charges_u = self.links.charges_u[offers, bids]
+        found = figures(self.area, offers, bids, energies, charges_u)
         least = np.minimum(found.buyer_gains_u, found.seller_gains_u)
-        priced = (found.comforts_u + self.area.charge_u) * self.rho_scaled
+        priced = (found.comforts_u + charges_u) * self.rho_scaled
         poor = (least < 0) | (found.values_u * SCALE < priced)
         return [(int(offers[i]), int(bids[i])) for i in np.flatnonzero(poor)]
 
@@ -151,14 +183,14 @@ class Filling:
             if not need.any():
                 break
         net = SCALE * (area.values[bid] - area.costs[offer]) - (SCALE + self.rho_scaled) * area.alpha[offer]
-        if int((net * need).sum()) >= (SCALE + self.rho_scaled) * area.charge_u:
+        if int((net * need).sum()) >= (SCALE + self.rho_scaled) * int(self.links.charges_u[offer, bid]):
             return
         self.drop(offer, bid)
         for other, other_bid, wh in moves:
             was_open = (other, other_bid) in self.energies
             self._change(other, other_bid, -wh)
             if was_open and (other, other_bid) not in self.energies:
-                self.left_u += area.charge_u
+                self.left_u += int(self.links.charges_u[other, other_bid])
             self._change(offer, other_bid, wh)
             self._change(other, bid, wh)
 
@@ -181,19 +213,24 @@ class Filling:
         net = SCALE * (area.values[bid] - area.costs[offer]) - (SCALE + self.rho_scaled) * area.alpha[offer]
         return np.where(net > 0, np.minimum(area.offer_caps[offer], area.bid_caps[bid]), 0)
 
-    def pair_up(self, sells: Integers, buys: Integers) -> None:
-        """Join rows until nothing worth its charge is left of sells (S, T) and buys (N, T); ties: lower index."""
-        pairing = _Pairing(self, sells.copy(), buys.copy())
+    def pair_up(self, sells: Integers, buys: Integers, at: Multipliers | None = None) -> None:
+        """Join rows until nothing worth its charge is left of sells (S, T) and buys (N, T); ties: lower index.
+
+        First come pairs that use up most of their rows; or, with multipliers, those that cover most of what these say
+        the energies are worth for what the pair loses against them.
+        """
+        pairing = _Pairing(self, sells.copy(), buys.copy(), at)
         while pairing.step():
             pass
 
 
 class _Pairing:
-    """The state of `pair_up`: for every pair what it could gain, and for every offer its best bid."""
+    """The state of `pair_up`: how much each pair is preferred, and for every offer its best bid."""
 
-    def __init__(self, filling: Filling, sells: Integers, buys: Integers) -> None:
-        self.filling, self.sells, self.buys = filling, sells, buys
+    def __init__(self, filling: Filling, sells: Integers, buys: Integers, at: Multipliers | None) -> None:
+        self.filling, self.sells, self.buys, self.at = filling, sells, buys, at
         area = filling.area
+        self.charges_u = -(-filling.links.charges_u * (SCALE + filling.rho_scaled) // SCALE)
         self.net = SCALE * (area.values[None, :] - area.costs[:, None])
         self.comfort = (SCALE + filling.rho_scaled) * area.alpha
         self.shut = ~area.allowed
@@ -216,7 +253,7 @@ class _Pairing:
             if got.any():
                 self.filling._change(offer, bid, -got)
                 if (offer, bid) not in self.filling.energies:
-                    self.filling.left_u += self.filling.area.charge_u
+                    self.filling.left_u += int(self.filling.links.charges_u[offer, bid])
             self.shut[offer, bid], self.moves[offer, bid] = True, 0
         else:
             self.sells[offer] -= got
@@ -234,20 +271,42 @@ class _Pairing:
 
     def _loses(self, offer: int, bid: int) -> bool:
         area, energies = self.filling.area, self.filling.energies[offer, bid]
-        found = figures(area, np.array([offer]), np.array([bid]), energies[None, :])
+        charge_u = self.filling.links.charges_u[offer, bid]
+        found = figures(area, np.array([offer]), np.array([bid]), energies[None, :], np.array([charge_u]))
         worth = int(found.values_u[0]) * SCALE
-        priced = int(found.comforts_u[0] + area.charge_u) * self.filling.rho_scaled
+        priced = int(found.comforts_u[0] + charge_u) * self.filling.rho_scaled
         return min(int(found.buyer_gains_u[0]), int(found.seller_gains_u[0])) < 0 or worth < priced
 
     def _refresh_row(self, offer: int) -> None:
-        wh = np.minimum(self.sells[offer][None, :], self.buys)
-        worth = _whole(self.net[offer][:, None] - self.comfort[offer][None, :])
-        self.moves[offer] = np.where(self.shut[offer], 0, (wh * worth).sum(axis=1))
+        net = self.net[offer][:, None] - self.comfort[offer][None, :]
+        wh = np.where(net > 0, np.minimum(self.sells[offer][None, :], self.buys), 0)
+        rest = self.sells[offer].sum(), self.buys.sum(axis=1)
+        rent = None if self.at is None else self.at.u[offer][None, :] + self.at.q
+        self.moves[offer] = np.where(self.shut[offer], 0, self._preference(wh, net, rest, rent, self.charges_u[offer]))
 
     def _refresh_column(self, bid: int) -> None:
-        wh = np.minimum(self.sells, self.buys[bid][None, :])
-        worth = _whole(self.net[:, bid][:, None] - self.comfort)
-        self.moves[:, bid] = np.where(self.shut[:, bid], 0, (wh * worth).sum(axis=1))
+        net = self.net[:, bid][:, None] - self.comfort
+        wh = np.where(net > 0, np.minimum(self.sells, self.buys[bid][None, :]), 0)
+        rest = self.sells.sum(axis=1), self.buys[bid].sum()
+        rent = None if self.at is None else self.at.u + self.at.q[bid][None, :]
+        self.moves[:, bid] = np.where(
+            self.shut[:, bid], 0, self._preference(wh, net, rest, rent, self.charges_u[:, bid])
+        )
+
+    @staticmethod
+    def _preference(
+        wh: Integers, net: Integers, rest: tuple[Integers, Integers], rent: Integers | None, charges_u: Integers
+    ) -> Integers:
+        """How much each of some pairs, (pairs, T), is preferred; 0 where it is worth nothing."""
+        if rent is None:
+            energy = wh.sum(axis=1)
+            parts = (energy * PART // np.maximum(one, 1) for one in rest)
+            found: Integers = sum(parts, energy)
+            return found
+        worth_u = (wh * _whole(net)).sum(axis=1)
+        covered_u = (wh * _whole(rent)).sum(axis=1)
+        loses_u = np.maximum(charges_u + covered_u - worth_u, charges_u // NO_LOSS + 1)
+        return np.where(worth_u > charges_u, covered_u * PART // loses_u + 1, 0)
 
 
 def _whole(scaled: Integers) -> Integers:
@@ -263,17 +322,6 @@ def _first(wh: Integers, order: Integers, limit: int) -> Integers:
         kept[slot] = min(int(wh[slot]), limit)
         limit -= int(kept[slot])
     return kept
-
-
-def repaired(
-    area: AreaProblem, budget_u: int, rho_scaled: int, proposal: Mapping[tuple[int, int], Integers]
-) -> Filling:
-    """Make a proposal feasible and rational, then fill it up. Deterministic; pairs in order of their key."""
-    filling = Filling(area, budget_u, rho_scaled)
-    for pair in sorted(proposal):
-        filling.add(*pair, proposal[pair])
-    filling.settle()
-    return filling
 
 
 def table(area: AreaProblem, energies: Mapping[tuple[int, int], Integers]) -> tuple[Integers, Integers, Integers]:

@@ -19,7 +19,7 @@ from watt_chain.contract.market import MULTIPLIER_SCALE
 from watt_market.book import SLOT_WH_MAX
 from watt_market.border import MULTIPLIER_MAX, Multipliers
 from watt_market.network import Network, within_headroom
-from watt_market.primal import Energies, Filling, cost_u
+from watt_market.primal import Energies, Filling, Links, cost_u
 from watt_market.upper import NO_TOTAL, AreaProblem
 
 MIP_GAP = 2e-4
@@ -105,8 +105,8 @@ def _repaired(
     """Integers of the crossings and of every area, within what those before left of the budget."""
     crossings: Energies = {}
     if network is not None:
-        area = network.dense()
-        filling = Filling(area, budget_u, pairs_of_bid=np.full(len(area.values), area.crossings))
+        area = network.only_across()
+        filling = Filling(area, budget_u, links=Links.crossing(area, np.full(len(area.values), area.crossings)))
         for pair in sorted(proposal[-1]):
             filling.add(*pair, proposal[-1][pair])
         for pair in filling.losers():
@@ -150,7 +150,7 @@ def _build(areas: Sequence[AreaProblem], network: Network | None, budget_u: int)
             [(a, bid) for bid in range(len(area.values))],
         )
     if network is not None:
-        _enter(model, len(areas), network.dense(), network.offer_places(), network.bid_places())
+        _enter(model, len(areas), network.only_across(), network.offer_places(), network.bid_places())
         for column, (a, offer, bid, slot) in enumerate(model.energy):
             if a < len(areas):
                 continue

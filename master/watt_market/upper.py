@@ -260,15 +260,18 @@ class Figures:
     "sum (price - c - r - alpha) w - floor(f / 2)."
 
 
-def figures(area: AreaProblem, offers: Integers, bids: Integers, energies: Integers) -> Figures:
-    """Figures of the pairs (offers[i], bids[i]) with energies (P, T)."""
+def figures(
+    area: AreaProblem, offers: Integers, bids: Integers, energies: Integers, charges_u: Integers | None = None
+) -> Figures:
+    """Figures of the pairs (offers[i], bids[i]) with energies (P, T); `charges_u` (P,) where they differ."""
+    charge_u = area.charge_u if charges_u is None else charges_u
     comfort = area.alpha[offers]
     floors = area.costs[offers, None] + comfort
     prices = pair_prices(area, offers, bids)
     ceilings = area.values[bids, None]
     return Figures(
-        ((ceilings - floors) * energies).sum(axis=1) - area.charge_u,
+        ((ceilings - floors) * energies).sum(axis=1) - charge_u,
         (comfort * energies).sum(axis=1),
-        ((ceilings - prices) * energies).sum(axis=1) - (area.charge_u + 1) // 2,
-        ((prices - floors) * energies).sum(axis=1) - area.charge_u // 2,
+        ((ceilings - prices) * energies).sum(axis=1) - (charge_u + 1) // 2,
+        ((prices - floors) * energies).sum(axis=1) - charge_u // 2,
     )

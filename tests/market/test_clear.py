@@ -13,7 +13,7 @@ from watt_chain.contract.market import Book, Solution
 from watt_chain.contract.market import Market as MarketProtocol
 from watt_market import engine
 from watt_market.engine import Market, MarketError
-from watt_market.primal import repaired
+from watt_market.primal import Filling
 from watt_market.solver import SolverError
 from watt_market.upper import problem
 
@@ -171,10 +171,11 @@ def test_given_a_pair_that_rounding_leaves_without_gain_then_it_is_not_matched()
     assert solution.bound_u >= 90
 
 
-def test_given_no_proposal_at_all_then_repair_fills_by_worth_within_the_budget() -> None:
+def test_given_a_budget_for_a_few_wh_then_they_are_bought_and_no_more() -> None:
     book = book_of([offer(1, 100, [100]), offer(2, 150, [100])], [bid(11, 400, [60]), bid(12, 300, [90])])
     area = problem(book, signal([10], x_ms=5), LOOSE)
-    rich = repaired(area, RICH, 0, {}).energies
-    assert {pair: wh.tolist() for pair, wh in rich.items()} == {(0, 0): [60], (1, 1): [90]}
-    poor = repaired(area, 10 + 10 * 7, 0, {}).energies
-    assert [wh.tolist() for wh in poor.values()] == [[7]]
+    rich, poor = Filling(area, RICH), Filling(area, 10 + 10 * 7)
+    for filling in (rich, poor):
+        filling.settle()
+    assert sorted(int(wh.sum()) for wh in rich.energies.values()) == [60, 90]
+    assert [wh.tolist() for wh in poor.energies.values()] == [[7]]

@@ -149,14 +149,14 @@ class Across(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     crossings: list[Crossing]
     "Ascending by (offer_chain, offer, bid_chain, bid)."
     prices_scaled: list[int]
-    "P_t, 10^-6 u/Wh: what quota costs between the areas, per slot."
+    "P_t, 10^-6 u/Wh: what quota costs between the areas, per slot; empty where every crossing has a term of its own."
     headroom_multipliers: list[list[int]]
     "h_jt of each slice's area, in the order of the slices; an empty row where an area has no headroom limit."
     value_u: int
     comfort_u: int
     charge_u: int
     bound_u: int
-    "Of the headroom rows: ceil(sum of H h)."
+    "Of the headroom rows, ceil(sum of H h), or of the terms of all crossings that there could be."
     spare_scaled: int
     "As in a leaf."
 
@@ -184,7 +184,7 @@ class Border(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     """What an area knows of all others when it checks its slice: two lists, and no book."""
 
     prices_scaled: list[int]
-    "P_t + h_jt: what quota costs at this area's border."
+    "P_t + h_jt: what quota costs at this area's border; empty where masters check a term for every crossing."
     legs: list[Leg]
     "Of the crossings that touch this area, ascending by number."
 
