@@ -21,7 +21,7 @@ from watt_plug.config import Config
 from watt_plug.interlock import Rules
 from watt_plug.meters import cse7766
 from watt_plug.shell import Board, Shell
-from watt_plug.signer import SoftwareSigner
+from watt_plug.signer import Signer, SoftwareSigner
 from watt_plug.storage import DirectoryStorage
 from watt_plug.switch import Switch
 
@@ -79,7 +79,7 @@ def register_bits(address: int) -> int:
 
 
 def key_class(board: "dict[str, object]") -> int:
-    """Return the class that the board claims; encrypted only if the fuse says so too."""
+    """Return the class of a key in this flash: encrypted if the board claims it and the fuse says so too."""
     claimed = KEY_CLASSES.get(str(board.get("key", "plain")), statement.KEY_PLAIN)
     if claimed == statement.KEY_ENCRYPTED:
         # An odd number of bits switches encryption on.
@@ -96,23 +96,35 @@ def reset_cause() -> int:
     return machine.reset_cause()
 
 
+def make_signer(board: "dict[str, object]") -> Signer:
+    """Return who signs for this plug; it decides the key class. Nothing stands in for a secure element that fails."""
+    if board.get("key") != "secure":
+        return SoftwareSigner(private_key("key.bin"), key_class(board))
+    from watt_plug.atecc import ADDRESS, Atecc608, AteccSigner
+
+    clock, data = machine.Pin(int(str(board["scl_pin"]))), machine.Pin(int(str(board["sda_pin"])))
+    # 100 kHz: a byte of zeros is then long enough to wake the chip.
+    bus = machine.I2C(0, scl=clock, sda=data, freq=100000)
+    return AteccSigner(Atecc608(bus, time.sleep_ms, int(str(board.get("element_address", ADDRESS)))))
+
+
 class Identity(provision.Identity):
     """What this plug says of itself while it is paired."""
 
     def __init__(self, board: "dict[str, object]", root: str) -> None:
         self._board = board
         self._root = root
-        self._key = private_key("key.bin")
-        self.public = p256.public_key(self._key)
+        self._signer = make_signer(board)
+        self.public = self._signer.public
         self.tls_public = p256.public_key(private_key("tls.bin"))
 
     def enrolment(self, network_hash: bytes, challenge: bytes) -> bytes:
         octets = {"network": network_hash, "public": self.public, "challenge": challenge}
         octets["firmware_hash"] = release.firmware_hash(self._root)
         octets["calibration_hash"] = calibration_hash((0, 0, 0), calibration())
-        numbers = {"key_class": key_class(self._board), "rated_w": int(str(self._board["rated_w"]))}
+        numbers = {"key_class": self._signer.key_class, "rated_w": int(str(self._board["rated_w"]))}
         body = statement.ENROLMENT.encode(statement.Statement(numbers, octets))
-        return statement.ENROLMENT.seal(body, p256.sign(self._key, statement.ENROLMENT.message(body)))
+        return statement.ENROLMENT.seal(body, self._signer.sign(statement.ENROLMENT.message(body)))
 
 
 def calibration() -> "Calibration | None":
@@ -325,7 +337,7 @@ def run(slots: object) -> None:
         pair(board, root, 0)
         return
     network.WLAN(network.STA_IF).active(True)  # before a key is made: the radio feeds the generator
-    signer = SoftwareSigner(private_key("key.bin"))
+    signer = make_signer(board)
     plug_id = plug_id_of(signer.public)
     parties = [(number, bytes(binascii.unhexlify(key))) for number, key in settings["parties"]]
     rules = Rules(int(settings["utc_offset_s"]), False, int(board.get("min_off_s", 0)), int(board.get("min_on_s", 0)))
@@ -352,7 +364,7 @@ def run(slots: object) -> None:
     kept = cause in (machine.WDT_RESET, machine.SOFT_RESET) and "cf_pin" not in board
     running = slots.releases[slots.active]  # type: ignore[attr-defined]
     roll_back = (slots.roll_backs, slots.rolled_back, running)  # type: ignore[attr-defined]
-    plug.start(0, kept, 0, cause, here.boots, "U", roll_back)
+    plug.start(0, kept, 0, cause, here.boots, "U", roll_back, signer.count_start())
     gateway = settings["gateway"]
     topics = {
         "ask": plug_topics.plug_ask(gateway, plug_id),

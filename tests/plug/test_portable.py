@@ -11,6 +11,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # the portable files import their reader by its bare name, as they must on a device
+sys.path.append(str(HERE.parents[1] / "tools" / "watt_rig" / "device"))  # and the bench's fake chips
 
 
 def cases() -> list[tuple[str, Callable[[], None]]]:

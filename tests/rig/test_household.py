@@ -22,6 +22,7 @@ from watt_rig.benchfile import BenchFile, BlePart, BrokerPart, PlugPart
 from watt_rig.mosquitto import Identity, Mosquitto
 from watt_tools import plug_bundle, rig_setup
 from watt_tools.certificates import Authority, write_private
+from watt_tools.plug_link import Cable
 from watt_tools.plug_pair import fresh_secret
 
 SPEED = 6
@@ -39,6 +40,7 @@ enabled = true
 [[plugs]]
 name = "kettle"
 load = "900"
+key = "secure"
 """
 GATEWAY = """
 [household]
@@ -171,7 +173,9 @@ def test_a_plug_is_taken_in_told_the_time_switched_by_two_offices_and_updated(ne
     wattpact("rig", "up", "--config", tmp_path / "bench.toml", "--dir", rig, "--detach")
     gateway: subprocess.Popen[bytes] | None = None
     try:
-        file = BenchFile(plugs=[PlugPart(name="kettle")], broker=BrokerPart(kind="none"), ble=BlePart(enabled=True))
+        file = BenchFile(
+            plugs=[PlugPart(name="kettle", key="secure")], broker=BrokerPart(kind="none"), ble=BlePart(enabled=True)
+        )
         trust = rig_setup.Trust(rig / "trust")
         board = tmp_path / "board"
         board.mkdir()
@@ -189,6 +193,8 @@ def test_a_plug_is_taken_in_told_the_time_switched_by_two_offices_and_updated(ne
             env={"DBUS_SYSTEM_BUS_ADDRESS": status["bluetooth"]["bus"]},
         )  # fmt: skip
         plug = json.loads(told)["plug"]
+        # The key is in the secure element, and the enrolment that it signed says so.
+        assert json.loads(told)["key_class"] == "secure"
         # The running gateway takes the new plug by itself, and the plug asks it for the time.
         until_told(config, quality="S", relay=True, release=0)
         now_s = json.loads(wattpact("rig", "status", "--dir", rig, "--json"))["world_s"]
@@ -249,6 +255,8 @@ def _updated_by_cable(config: Path, trust: rig_setup.Trust, folder: Path, port: 
     assert until_told(config, release=3, trial=False, quality="S")["roll_backs"] == 0
     status = json.loads(wattpact("plug", "status", "--port", port, "--json"))
     assert (status["slots"]["release"], status["slots"]["other"], status["slots"]["trial"]) == (3, 2, False)
+    held = Cable(str(port)).facts().files
+    assert "tls.bin" in held and "key.bin" not in held, "the signing key is in the element alone"
 
 
 def _older(made: Path, folder: Path, trust: rig_setup.Trust) -> Path:

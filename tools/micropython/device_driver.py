@@ -9,8 +9,8 @@ import sys
 
 
 def run(root: str, folder: str, name: str) -> None:
-    """Run ROOT/FOLDER/NAME.py with ROOT/firmware and its own folder on the path, and nothing that is frozen in."""
-    sys.path[:] = [root + "/firmware", root + "/" + folder]
+    """Run ROOT/FOLDER/NAME.py with firmware, its own folder and the bench's fakes on the path, nothing frozen in."""
+    sys.path[:] = [root + "/firmware", root + "/" + folder, root + "/tools/watt_rig/device"]
     passed = 0
     failed = 0
     try:

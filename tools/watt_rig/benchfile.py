@@ -14,6 +14,7 @@ name = "kettle"
 chip = "cse7766" | "bl0942" | "pzem004t" | "bl0937"
 load = "dishwasher-1"      watt_rig/loads.py: measured days, models, a .json file, "1500" watts
 rated_w = 3680
+key = "plain" | "secure"   in the plug's flash, or in a fake secure element on its I2C bus
 heap_kib = 320
 flash_kib = 2048
 
@@ -59,6 +60,7 @@ class PlugPart(Section, frozen=True, kw_only=True):
     chip: Literal["cse7766", "bl0942", "pzem004t", "bl0937"] = "cse7766"
     load: str = "100"
     rated_w: Annotated[int, msgspec.Meta(ge=1, le=30_000)] = 3680
+    key: Literal["plain", "secure"] = "plain"
     heap_kib: Annotated[int, msgspec.Meta(ge=128, le=65_536)] = 384
     flash_kib: Annotated[int, msgspec.Meta(ge=256, le=16_384)] = 2048
 

@@ -59,6 +59,13 @@ class Chip(Protocol):
     def pulses(self, pin: int, time_s: int) -> int: ...
 
 
+class Bus(Protocol):
+    """What sits on the plug's I2C bus; None and False are a NACK."""
+
+    def write(self, address: int, data: bytes) -> bool: ...
+    def read(self, address: int, size: int) -> bytes | None: ...
+
+
 class Radio(Protocol):
     """Who carries the plug's Bluetooth: the fake BlueZ."""
 
@@ -117,6 +124,7 @@ class VirtualPlug:
         heap_kib: int = 384,
         flash_kib: int = 2048,
         radio: Radio | None = None,
+        bus: Bus | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -133,6 +141,7 @@ class VirtualPlug:
         self._chip = chip
         self._clock = clock
         self._radio = radio
+        self._bus = bus
         self._interpreter = interpreter
         self._heap_kib = heap_kib
         self._flash_kib = flash_kib
@@ -457,6 +466,8 @@ class VirtualPlug:
             pin, time_s = (int(word) for word in rest.split(" "))
             self.world_s = time_s
             self.tell(f"N {self._chip.pulses(pin, time_s)}")
+        elif kind == "I":
+            self.tell("I " + self._on_bus(rest))
         elif kind == "F":
             self._fed(int(rest))
         elif kind == "D":
@@ -474,6 +485,16 @@ class VirtualPlug:
         elif kind == "C":
             self.life.torn_writes += 1
             self.cut()
+
+    def _on_bus(self, asked: str) -> str:
+        """One transfer on the I2C bus."""
+        what, address, rest = asked.split(" ")
+        if self._bus is None:
+            return "!"
+        if what == "w":
+            return "ok" if self._bus.write(int(address), bytes.fromhex(rest.strip("-"))) else "!"
+        data = self._bus.read(int(address), int(rest))
+        return "!" if data is None else data.hex()
 
     def _fed(self, time_s: int) -> None:
         assert self._loop is not None

@@ -27,7 +27,7 @@ PINS: dict[str, dict[str, object]] = {
 }
 "What board.json says of each chip; the pins of the rest are those of a common board."
 BOARD: dict[str, object] = {
-    "relay_pin": 26, "relay_on": 1, "button_pin": 0, "led_pin": 2, "led_on": 1, "key": "plain",
+    "relay_pin": 26, "relay_on": 1, "button_pin": 0, "led_pin": 2, "led_on": 1, "sda_pin": 21, "scl_pin": 22,
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def key_of(path: Path) -> crypto.PrivateKey:
 def board_files(trust: Trust, file: BenchFile, plug: str) -> dict[str, bytes]:
     """What the cable writes beside the firmware: board.json, code.txt, release.bin."""
     part = next(part for part in file.plugs if part.name == plug)
-    board = {"model": f"rig-{part.chip}", **PINS[part.chip], "rated_w": part.rated_w, **BOARD}
+    board = {"model": f"rig-{part.chip}", **PINS[part.chip], "rated_w": part.rated_w, **BOARD, "key": part.key}
     return {
         "board.json": json.dumps(board).encode(),
         "code.txt": trust.code(plug).encode(),

@@ -3,6 +3,8 @@
     plug to host   U <uart> <world s>     what has the chip on this UART to say by now?    host: U <hex>
                    T <uart> <hex>         bytes written to that UART
                    N <pin> <world s>      pulses counted on this pin since power-on?       host: N <count>
+                   I w <address> <hex>    a write on the I2C bus                           host: I ok | I !
+                   I r <address> <n>      a read                                           host: I <hex> | I !
                    F <world s>            the watchdog is fed (told a few times a second)
                    P <pin> <0|1>          an output pin has moved
                    R <why>                reset me
@@ -107,7 +109,7 @@ def ask(line):
     kind = line[0]
     while True:
         answer = _read()
-        if answer[0] == kind and kind in "UN":
+        if answer[0] == kind and kind in "UNI":
             return answer[2:]
         _handle(answer)
 
