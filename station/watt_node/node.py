@@ -203,7 +203,7 @@ class Node:
         The transaction is new (32 random bytes), so a block that holds it is younger than this process.
         """
         told = ""
-        handed = -1
+        handed = (b"", -1)
         while True:
             doubt = "" if self._replica is None else self._replica.doubt
             if doubt != told:
@@ -212,13 +212,15 @@ class Node:
                 told = doubt
             # Nobody has a block yet: the network is being founded, and the others' word is what counts (4.7.7).
             next_nonce = self.ledger.next_nonce(self.key.public)
-            if doubt and self.ledger.head.height and next_nonce >= 0 and handed < next_nonce:
-                handed = next_nonce
-                tx = make_transaction(self.key, self.network, REJOIN, self.chain, handed, [os.urandom(32)])
+            # A call under a key that the list has replaced since is never final: the new key makes another.
+            is_out = handed[0] == self.key.public and handed[1] >= next_nonce
+            if doubt and self.ledger.head.height and next_nonce >= 0 and not is_out:
+                handed = (self.key.public, next_nonce)
+                tx = make_transaction(self.key, self.network, REJOIN, self.chain, next_nonce, [os.urandom(32)])
                 decoded = decode_transaction(tx)
                 self.verified.add(decoded.digest)
                 self._step(lambda replica, _, decoded=decoded: replica.pledge(decoded.txid))  # type: ignore[misc]
-                self._own[handed] = (tx, monotonic_ms())
+                self._own[next_nonce] = (tx, monotonic_ms())
                 await self.submit(tx)
             self._retry_own()
             await asyncio.sleep(DOUBT_LOOK_S)

@@ -253,8 +253,8 @@ class Vault:
         self._votes.close()
 
 
-MANIFEST = b"\x94"
-"""First byte of an encoded Manifest (four fields); a StateRange has three."""
+MANIFEST = bytes([0x90 + len(Manifest.__struct_fields__)])
+"""First byte of an encoded Manifest; a StateRange has fewer fields."""
 
 
 def stored_of(certified: bytes, applied: AppliedBlock) -> StoredBlock:

@@ -19,8 +19,8 @@ TIMES = {"batch_ms": 5, "timeout_ms": 400, "timeout_max_ms": 2000, "resend_ms": 
 class Members:
     """A world, and who is to validate from which height."""
 
-    def __init__(self, n: int, founders: int, seed: int = 1) -> None:
-        self.world = World(n, seed, founders=founders, **TIMES)
+    def __init__(self, n: int, founders: int, seed: int = 1, assigned: bool = False) -> None:
+        self.world = World(n, seed, founders=founders, assigned=assigned, **TIMES)
         self.nonce = 0
         self.now = list(range(founders))
 
@@ -185,6 +185,30 @@ def test_headers_name_the_list_of_the_next_height_and_certificates_have_its_quor
         hashes.append(header.next_validators)
     assert sizes[0] == quorum(4) and sizes[-1] == quorum(3) and {quorum(5), quorum(7)} <= {*sizes}
     assert hashes[-1] == list_hash(ledger.validators) and len({*hashes}) == 4
+
+
+def test_a_vote_names_its_sender_s_place_on_the_list_of_its_own_height() -> None:
+    net = Members(4, founders=4, assigned=True)
+    net.reach(2)
+    places = {0: [0, 1, 2, 3]}
+    wrong: list[tuple[int, int, int]] = []
+
+    def listen(sender: int, receiver: int, frame: bytes) -> bytes | None:
+        body = codec.decode(codec.decode(frame, Frame).body, list)
+        if body[0] in ("prepare", "commit") and sender == 3:
+            listed = places[max(first for first in places if first <= body[3])]
+            if listed[body[2]] != 3:
+                wrong.append((body[3], body[2], receiver))
+        # It waits for attestations in vain, and decides when it has checked for itself what the others voted for.
+        return None if body[0] == "attest" and receiver == 3 else frame
+
+    net.world.tamper = listen
+    for turn in range(8):  # it is one of the two who check a transaction in every other case
+        listed = [3, 2, 1, 0] if turn % 2 == 0 else [0, 1, 2, 3]
+        at = net.change(listed)
+        places[at] = listed
+        net.pass_over(at)
+    assert not wrong
 
 
 def changed_three_times() -> tuple[Members, Ledger]:

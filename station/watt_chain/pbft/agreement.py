@@ -254,17 +254,17 @@ class Agreement:
         if self.silence.reason():
             self._fetch(desk.peers)
             return
-        if not round_.active:
-            if round_.my_view_change is not None:
-                desk.broadcast(round_.my_view_change)
-        else:
+        if not round_.active and round_.my_view_change is not None:
+            desk.broadcast(round_.my_view_change)
+        if round_.active:
             for mine in (round_.my_new_view, round_.my_proposal):
                 if mine is not None and mine[0] == round_.view:
                     desk.broadcast(mine[1])
-            hash_ = round_.signed_prepares.get(round_.view)
-            if hash_ is not None:
+            if (hash_ := round_.signed_prepares.get(round_.view)) is not None:
                 self._send_vote(Prepare(self._app.chain, desk.index, round_.height, round_.view, hash_))
             self.refill(wanted=True)
+            if self.round is not round_:  # that made the height final: the next list may have us elsewhere or nowhere
+                return
             self._fetch(desk.peers)
         if round_.signed_commits:
             view = max(round_.signed_commits)

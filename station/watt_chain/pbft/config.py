@@ -23,6 +23,9 @@ HELP_INTERVAL_MS = 200
 """Least time between two answers to the same peer and question: an answer may be 4 MiB."""
 STATE_ASKS_MAX = 4
 """Ranges of a state asked for at a time, each of another peer: the slowest is not waited for."""
+STATE_MISSES_MAX = 3
+"""Questions in a row that a peer may leave open before it is not asked any more for this state: it may be dead, and the
+others may have a newer one by now."""
 GOSSIP_DELAY_MS = 5
 """Transactions handed in within this time share a frame, and its signature."""
 GOSSIP_REPEAT_MS = 1000

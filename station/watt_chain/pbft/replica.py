@@ -89,8 +89,9 @@ class Replica:
         """
         self._begin(now_ms)
         self._agreement.restore(records, floor)
-        if manifest is not None:
-            self._catch_up.resume(manifest, list(parts))
+        state = None if manifest is None else self._catch_up.resume(manifest, list(parts))
+        if state is not None:
+            self._agreement.jump(state)
         self._status_ms = now_ms
         self._end()
 

@@ -107,11 +107,12 @@ class Silence:
         if len(self._heard) < desk.q - 1:
             return
         height = desk.app.head.height
-        if self._doubt and height == 0 and not any(self._heard.values()):
-            self._clear(0)  # 4.7.7: the network is being founded
-        # Liars alone cannot hold us back: f + 1 say that they have this block, so an honest one does and will send it.
         told = sorted(self._heard.values(), reverse=True)
-        if desk.q == 1 or height >= told[min(desk.f, len(told) - 1)]:
+        if self._doubt and height == 0 and told.count(0) >= desk.q - 1:
+            self._clear(0)  # 4.7.7: the network is being founded; a liar that claims to be further cannot prevent it
+        # Liars alone cannot hold us back: f + 1 say that they have this block, so an honest one does and will send it.
+        caught_up = desk.q == 1 or height >= told[min(desk.f, len(told) - 1)]
+        if caught_up and not (self._doubt and height == 0):  # until then every further word may found the network
             self._heard = None
 
     def _clear(self, height: int) -> None:

@@ -167,7 +167,7 @@ class CatchUp:
         desk, running = self._desk, self.transfer
         if not desk.config.takes_states or message.height <= desk.app.head.height:
             return
-        if running is not None:
+        if running is not None and not running.hopeless:  # else this offer is as good a beginning as any, also the same
             if message.manifest.header == running.manifest.header:
                 return
             running.drop(sender)  # it has another state now
@@ -192,16 +192,19 @@ class CatchUp:
                 desk.keep(part)
         self._ask_for_state()
 
-    def resume(self, manifest: Manifest, parts: list[StateRange]) -> None:
-        """Go on with a transfer that a restart interrupted; what does not check is fetched again."""
+    def resume(self, manifest: Manifest, parts: list[StateRange]) -> FrozenState | None:
+        """Go on with a transfer that a restart interrupted; what does not check is fetched again.
+
+        The state, when every part of it had come and it was installed now.
+        """
         try:
             header = self._desk.app.check_final(manifest)
             self.transfer = Transfer(header.height, manifest, -1, tuple(self._known()))
             for part in parts:
                 self.transfer.take(part)
         except DecodeError:
-            return
-        self._ask_for_state()
+            return None
+        return self._go_on(self.transfer, self._desk.config.number)
 
     def take_part(self, sender: int, message: StatePart) -> FrozenState | None:
         """A range of the state being fetched; the state, once it was installed."""
@@ -215,14 +218,18 @@ class CatchUp:
         except DecodeError:
             desk.reject("state-part", sender)
             running.drop(sender)
+        return self._go_on(running, sender)
+
+    def _go_on(self, running: Transfer, sender: int) -> FrozenState | None:
+        """Ask for what is missing, or install what is whole; the state, once it was."""
         if not running.complete:
             self._ask_for_state()
             return None
         self.transfer = None
         try:
-            return desk.app.install(running.manifest, running.tree())
+            return self._desk.app.install(running.manifest, running.tree())
         except DecodeError:
-            desk.reject("state-whole", sender)
+            self._desk.reject("state-whole", sender)
             return None
 
     def _ask_for_state(self) -> None:

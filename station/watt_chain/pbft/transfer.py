@@ -9,7 +9,7 @@ may still be one that nobody could fill, and then it is the offer that is droppe
 """
 
 from watt_chain.codec import DecodeError
-from watt_chain.pbft.config import STATE_ASKS_MAX, SYNC_TIMEOUT_MS
+from watt_chain.pbft.config import STATE_ASKS_MAX, STATE_MISSES_MAX, SYNC_TIMEOUT_MS
 from watt_chain.snapshot import (
     CHUNK_SLOTS,
     Manifest,
@@ -39,6 +39,8 @@ class Transfer:
         self._unproven: dict[int, None] = dict.fromkeys(peaks(count))
         self._asked: dict[int, tuple[int, int]] = {}
         "Peer -> (slot it was asked for, when it has to have answered)."
+        self._missed: dict[int, int] = {}
+        "Peer -> questions in a row that it has left open."
 
     @property
     def complete(self) -> bool:
@@ -91,6 +93,7 @@ class Transfer:
     def answered(self, peer: int) -> None:
         """A peer has answered, with whatever."""
         self._asked.pop(peer, None)
+        self._missed.pop(peer, None)
 
     def drop(self, peer: int) -> None:
         """Do not ask a peer any more: it lied, or it no longer has this state."""
@@ -101,12 +104,14 @@ class Transfer:
             self._peers.clear()  # the offer itself could not be proven
 
     def questions(self, now_ms: int) -> list[tuple[int, int]]:
-        """(peer, slot) to ask now; whoever is overdue moves to the end of the line."""
+        """(peer, slot) to ask now; whoever is overdue moves to the end of the line, and leaves it in the end."""
         for peer in [number for number, (_, due_ms) in self._asked.items() if now_ms >= due_ms]:
             del self._asked[peer]
+            self._missed[peer] = self._missed.get(peer, 0) + 1
             if peer in self._peers:
                 self._peers.remove(peer)
-                self._peers.append(peer)
+                if self._missed[peer] < STATE_MISSES_MAX:
+                    self._peers.append(peer)
             if peer == self._offerer and self._unproven:
                 self._peers.clear()  # it does not prove its offer; somebody else's is as good
         found: list[tuple[int, int]] = []
