@@ -1,5 +1,6 @@
 """The planted bugs: what goes wrong in consensus cores, one at a time (table: `wattpact sim mutants`)."""
 
+from watt_sim import bugs_lists
 from watt_sim.bugs_election import ELECTION
 from watt_sim.planting import Edit, Mutant
 
@@ -71,7 +72,7 @@ _VOTING = (
         "4.2.3",
         (_MESSAGES, "is_genuine", "return verify(", "return isinstance(message, Prepare | Commit) or verify("),
     ),
-    _bug("sender-unchecked", "4.2.2", (_MESSAGES, "open_frame", "if message.sender != sender:", "if False:")),
+    _bug("sender-unchecked", "4.2.2", (_REPLICA, "Replica._agree", "elif message.sender != index:", "elif False:")),
     _bug(
         "frame-signature-unchecked",
         "4.2.3",
@@ -368,8 +369,14 @@ _EXECUTION = (
         (
             "watt_chain.pbft.exchange",
             "Exchange.take_decoded",
-            '"tx-signature"\n        known.add(tx.digest)',
-            '"tx-signature"\n        known.add(tx.txid)',
+            "if not verified and tx.digest not in known:",
+            "if not verified and tx.txid not in known:",
+        ),
+        (
+            "watt_chain.pbft.exchange",
+            "Exchange.take_decoded",
+            "    known.add(tx.digest)\n    self.attest",
+            "    known.add(tx.txid)\n    self.attest",
         ),
     ),
     _bug(
@@ -501,7 +508,8 @@ _CLIENT = (
     ),
 )
 
-BUGS: tuple[Mutant, ...] = _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + ELECTION
+_NEWER = bugs_lists.LISTS + bugs_lists.STATES + bugs_lists.MEMORY
+BUGS: tuple[Mutant, ...] = _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + _NEWER + ELECTION
 """Every planted bug, by what it breaks."""
 
 

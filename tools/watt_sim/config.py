@@ -4,7 +4,7 @@ A seed without any fault is as possible as one with all of them: bugs hide behin
 list of events, so that `shrink` can leave some out.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from watt_sim.drbg import Drbg
 from watt_sim.fakes import KINDS
@@ -20,10 +20,13 @@ STRATEGIES = (
     "mutate",
     "withhold",
     "mute",
+    "rotten",
     "twin",
     "rollback",
 )
 """What a bad validator does; `liars` has all but the last two, which are copies and old disks of honest code."""
+OPERATIONS = ("join", "join", "leave", "rotate", "lose", "shuffle", "replace")
+"""Changes of the list of validators (`members`)."""
 RECORD_KINDS = ("proposal", "prepare", "commit", "view-change", "new-view")
 CRASH_POINTS = ("before-sync", "after-sync", "mid-send", "before-store", "after-store")
 CUTS = ("split", "isolate", "one-way", "kind", "heal")
@@ -33,7 +36,22 @@ AREA_PPM = 100_000
 """One in ten runs the real contract of an area."""
 ASSIGNED_PPM = 300_000
 """Three in ten let f + 1 assigned validators check each signature."""
+MEMBERS_PPM = 300_000
+"""Three in ten change their list of validators now and then."""
+FOUNDING_PPM = 500_000
+"""Half begin on disks on which nothing was ever written, as networks do; the others with a memory that is trusted."""
+TERMS_PPM = 15_000
+"""Three in two hundred live through whole terms, with tickets, shares and a draw."""
+TERM_REAL_PPM = 350_000
+"""A third of these with P-256 signatures, so that evidence can go on chain."""
+EQUIVOCATORS = (("split",), ("echo",), ("split", "mutate"), ("twin",))
+TERM_HEIGHTS = 200
+"""Heights of such a run: the first draw is that of height 129, the next turn that of 193."""
+FREEZE = (0, 0, 4, 8)
+"""Heights between two states; 0: none are made."""
 USERS = 5
+HOUSEHOLD = 100
+"""Number of the user that household 0 is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +60,9 @@ class Event:
 
     at_ms: int
     kind: str
-    "submit, crash, start, trap, cut, outage, jump, snapshot or rollback."
+    "submit, list, household, crash, start, trap, cut, outage, jump, lose-disk, snapshot or rollback."
     node: int = 0
-    "A validator; for `submit` the user."
+    "A node; for `submit` the user."
     detail: tuple[int | str, ...] = ()
 
     def text(self) -> str:
@@ -78,6 +96,18 @@ class Config:
     trim: bool = False
     assigned: bool = False
     "Whether f + 1 assigned validators check a signature for all (CONSENSUS.md 4.9)."
+    spare: int = 0
+    "Further nodes that follow and may join."
+    founding: bool = False
+    "Whether nobody's disk has ever been written on."
+    freeze: int = 0
+    "Heights between two states that are kept; 0: none are."
+    prunes: tuple[int, ...] = ()
+    "Nodes that drop the blocks for which a state stands."
+    terms: int = 0
+    "Heights to reach under the elections' own duties; 0: nobody stands for anything."
+    strengths_ppm: tuple[int, ...] = ()
+    "Response strength by number of the node."
     schedule: tuple[Event, ...] = ()
 
     @property
@@ -115,6 +145,13 @@ def draw(seed: int, n: int) -> Config:
     with_assigned = assigned.chance(ASSIGNED_PPM)
     if with_assigned:
         bad = [(index, (*names, "vouch") if assigned.chance(500_000) else names) for index, names in bad]
+    more = Drbg("more", seed, n)
+    terms = more.chance(TERMS_PPM)
+    if terms:
+        contract, real, with_assigned = "area", more.chance(TERM_REAL_PPM), False
+        if real and bad:  # where evidence goes on chain there should be some
+            bad = [(index, more.choice(EQUIVOCATORS)) for index, _ in bad]
+    spare = more.between(1, 2) if more.chance(MEMBERS_PPM) and n > 1 else 0
     bad_set = [index for index, _ in bad]
     honest = [index for index in range(n) if index not in bad_set]
     dead = chance.some(honest, chance.below(len(honest) - quorum + 1)) if len(honest) > quorum else []
@@ -144,14 +181,28 @@ def draw(seed: int, n: int) -> Config:
         drift_ppm=tuple(chance.between(-500, 500) for _ in range(n)),
         trim=chance.chance(500_000),
         assigned=with_assigned,
+        spare=spare,
+        founding=more.chance(FOUNDING_PPM),
+        freeze=more.choice(FREEZE),
+        prunes=tuple(node for node in range(n + spare) if more.chance(700_000)),
+        terms=TERM_HEIGHTS if terms else 0,
+        strengths_ppm=tuple(more.choice((0, 600_000, 900_000, 1_000_000)) for _ in range(n)),
     )
-    return _with_schedule(config, chance, quiet)
+    return _with_schedule(_calmed(config) if terms else config, chance, more, quiet)
 
 
-def _with_schedule(config: Config, chance: Drbg, quiet: bool) -> Config:
+def _calmed(config: Config) -> Config:
+    """For a run of many heights: a network that loses little, and impatient replicas."""
+    settings = {**config.settings, "timeout_ms": 300, "timeout_max_ms": 1200, "batch_ms": 0, "transactions_max": 100}
+    calm = {"loss_ppm": min(config.loss_ppm, 20_000), "double_ppm": 0, "corrupt_ppm": 0, "jitter_ppm": 0}
+    return replace(config, **calm, delay_ms=(1, 5), settings=settings)  # type: ignore[arg-type]  # names of Config
+
+
+def _with_schedule(config: Config, chance: Drbg, more: Drbg, quiet: bool) -> Config:
     """Choose which kinds of faults the run has, then when they happen."""
     n, timeout_ms = config.n, config.settings["timeout_ms"]
     steps = chance.choice((8, 16, 24))
+    losing = not quiet and more.chance(300_000)
     faults = (
         [] if quiet else [kind for kind in ("crash", "trap", "trap", "cut", "cut", "jump") if chance.chance(500_000)]
     )
@@ -166,15 +217,34 @@ def _with_schedule(config: Config, chance: Drbg, quiet: bool) -> Config:
             events.append(_submission(chance, at_ms, nonces, n))
         if faults and chance.chance(600_000):
             events += _fault(chance, chance.choice(faults), at_ms + chance.below(timeout_ms), config)
+        if config.spare and more.chance(250_000):
+            nonces[0] += 1
+            what = (nonces[0], more.choice(OPERATIONS), more.below(n), more.between(2, 6))
+            events.append(Event(at_ms + more.below(timeout_ms), "list", 0, what))
+        if losing and more.chance(150_000):
+            lost = more.choice(("votes", "disk", "blocks"))
+            events.append(Event(at_ms + more.below(timeout_ms), "lose-disk", more.below(n), (lost,)))
     for index, names in config.bad:
         if "rollback" in names:
             for _ in range(3):
                 taken_ms = chance.between(1000, at_ms)
                 events.append(Event(taken_ms, "snapshot", index))
                 events.append(Event(taken_ms + chance.between(50, 3 * timeout_ms), "rollback", index))
-    ordered = sorted(events, key=lambda event: event.at_ms)
-    values = {name: getattr(config, name) for name in Config.__dataclass_fields__}
-    return Config(**{**values, "schedule": tuple(ordered)})
+    if config.contract == "area":
+        events += _households(more, nonces[0], at_ms, n)
+    return replace(config, schedule=tuple(sorted(events, key=lambda event: event.at_ms)))
+
+
+def _households(more: Drbg, count: int, end_ms: int, n: int) -> list[Event]:
+    """What households do with their money and their plugs' checkpoints: also what they may not."""
+    events = []
+    for number in range(1, min(count, 4) + 1):
+        for nonce in range(1, more.between(1, 4) + 1):
+            what = more.choice(("Withdraw", "Withdraw", "Checkpoint"))
+            targets = more.some(range(n), more.between(1, n))
+            detail: tuple[int | str, ...] = (nonce, what, more.choice((600, 1200)), *targets)
+            events.append(Event(more.between(1000, end_ms), "household", number, detail))
+    return events
 
 
 def _submission(chance: Drbg, at_ms: int, nonces: list[int], n: int) -> Event:
@@ -200,7 +270,8 @@ def _fault(chance: Drbg, kind: str, at_ms: int, config: Config) -> list[Event]:
             return [Event(at_ms, "trap", node, (record, point, chance.choice((1, 40, 2 * timeout_ms))))]
         case "cut":
             mode = chance.choice(CUTS)
-            sides = tuple(chance.below(2 if config.n < 7 else 3) for _ in range(n + len(config.bad)))
+            stations = n + len(config.bad) + config.spare
+            sides = tuple(chance.below(2 if config.n < 7 else 3) for _ in range(stations))
             which = chance.choice(("pre-prepare", "prepare", "commit", "view-change", "new-view", "bodies", "gossip"))
             return [Event(at_ms, "cut", node, (mode, which, *sides))]
         case "jump":

@@ -15,8 +15,9 @@ from watt_chain.pbft.messages import Commit, Message, Prepare, ViewChange, is_ge
 from watt_sim.config import Config, Event
 from watt_sim.drbg import Drbg
 from watt_sim.fakes import CHAIN, make_tx
+from watt_sim.station import Station
 from watt_sim.twins import SETTINGS
-from watt_sim.world import Station, World
+from watt_sim.world import World
 
 ROUNDS = 12
 ROUND_MS = 150
@@ -53,7 +54,7 @@ class _Listener(World):
     def post(self, station: Station, to: int, frame: bytes, kind: str = "forged", view: int = -1) -> None:
         """As World.post."""
         if not station.honest:
-            self.said.append((station.index, frame))
+            self.said.append((station.node, frame))
         super().post(station, to, frame, kind, view)
 
 
@@ -77,7 +78,7 @@ def run_control(seed: int, n: int) -> Control:
             # Apart all the time, or joined with one validator left out now and then: forks of one view and of two.
             world.strike(one_way if chance.chance(200_000) else apart)
             for user, key in enumerate(world.users):
-                side = [station for station in world.stations if sides[station.number] == user % 2]
+                side = [station for station in world.stations if sides[station.place] == user % 2]
                 world.submit(chance.choice(side), make_tx(key, world.id, "Add", turn + 1, [user]))
             world.run(world.now_ms + ROUND_MS)
     except CorruptionError:
@@ -113,4 +114,4 @@ def _genuine(world: World, index: int, frame: bytes) -> Message | None:
         opened, message = open_frame(frame, CHAIN, index)
     except DecodeError:
         return None
-    return message if is_genuine(opened, message, world.id, world.publics[index], world.verify) else None
+    return message if is_genuine(opened, message, world.id, world.keys[index].public, world.verify) else None

@@ -1,17 +1,12 @@
-"""What bad validators do: each runs the honest code, and a liar changes, adds or keeps back what it sends.
-
-Liars see every frame the moment it is sent, before anybody receives it (a rushing adversary), know the keys of their
-own validators only, and one user's key. They may be combined.
-"""
+"""What bad validators do (`liar` says what they can): one class for each kind of lie."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
 from msgspec.structs import replace as replace_fields
-from watt_chain import block as blocks
 from watt_chain import codec
-from watt_chain.block import Certificate, CertifiedBlock, Header, VoteSignature, decode_certified
+from watt_chain.block import Certificate, Header, VoteSignature, decode_certified
 from watt_chain.codec import DecodeError
 from watt_chain.pbft.messages import (
     Bodies,
@@ -28,86 +23,31 @@ from watt_chain.pbft.messages import (
     SyncBlocks,
     ViewChange,
     open_frame,
-    signed_bytes,
 )
 from watt_wire import merkle
 
-from watt_sim.drbg import Drbg
 from watt_sim.fakes import CHAIN, make_tx
-from watt_sim.reference import hash_of, quorum_of, vote_of
+from watt_sim.liar import Extra, Liar, certify, place_of, replaced, sender_of
+from watt_sim.plain import hash_of, quorum_of, vote_of
+from watt_sim.rotten import Rotten
+from watt_sim.vouch import Vouch
 
 if TYPE_CHECKING:
-    from watt_sim.world import Station, World
+    from watt_sim.station import Station
+    from watt_sim.world import World
 
-Extra = list[tuple[int, bytes]]
-"""Frames to send besides: (receiver, frame)."""
 HABITS, STALE = 6, 9
 """Forgeries of a prepared certificate that a forger may try; the habit of reporting true locks too late."""
 HISTORY_MAX = 400
 """Old frames a liar keeps to play back."""
 
 
-class Liar:
-    """A bad validator's strategy; the methods of this class are those of an honest one."""
-
-    def __init__(self, world: "World", index: int) -> None:
-        self.world = world
-        self.index = index
-        self.key = world.keys[index]
-        self.n = world.config.n
-        self.others = [peer for peer in range(self.n) if peer != index]
-        self.chance = Drbg("liar", type(self).__name__, world.config.seed, index)
-
-    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
-        """What leaves instead of `frame`."""
-        return [frame]
-
-    def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
-        """Something was sent by somebody, now."""
-        return []
-
-    def receive(self, sender: int, frame: bytes) -> Extra:
-        """A frame arrived here."""
-        return []
-
-    def seal(self, message: Message) -> bytes:
-        """A frame with our signature, whoever it claims to be from."""
-        body = codec.encode(message)
-        return codec.encode(Frame(body, self.key.sign(signed_bytes(self.world.id, message, body))))
-
-    def open(self, frame: bytes) -> Message | None:
-        """The content of one of our frames; None when another liar made it unreadable."""
-        try:
-            return open_frame(frame, CHAIN, self.index)[1]
-        except DecodeError:
-            return None
-
-    def leads(self, height: int, view: int) -> bool:
-        """Whether we lead that view."""
-        return (height + view) % self.n == self.index
-
-    def everybody(self, frame: bytes) -> Extra:
-        """To all others."""
-        return [(peer, frame) for peer in self.others]
-
-    def build(self, header: Header, digests: list[bytes], later_s: int, proposer: int = -1) -> bytes | None:
-        """Another valid header over the same transactions, if we have them all and are at that height."""
-        station = self.world.stations[self.index]
-        if station.replica is None or station.ledger is None or station.ledger.head.height + 1 != header.height:
-            return None
-        txs = [tx for digest in digests if (tx := station.replica.pool.find(digest)) is not None]
-        if len(txs) < header.tx_count:
-            return None
-        leader = self.index if proposer < 0 else proposer
-        return station.ledger.build(header.view, leader, header.time_s + later_s, txs).header
-
-
 class Split(Liar):
     """Tells some of one valid block and the rest of another, and each that it agrees."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
-        self._side = [self.chance.below(2) for _ in range(self.n)]
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
+        self._side = [self.chance.below(2) for _ in range(self.world.nodes)]
         self._other: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         "(height, view) -> the other block's (header, hash)."
 
@@ -123,17 +63,17 @@ class Split(Liar):
                 if other is not None:
                     self._other[place] = other, hash_of(self.world.id, other)
             if place in self._other:
-                return [self.seal(PrePrepare(*_place(message), self._other[place][0], message.digests))]
+                return [self.seal(PrePrepare(*place_of(message), self._other[place][0], message.digests))]
         if isinstance(message, Prepare | Commit) and (message.height, message.view) in self._other:
-            return [self.seal(type(message)(*_place(message), self._other[(message.height, message.view)][1]))]
+            return [self.seal(type(message)(*place_of(message), self._other[(message.height, message.view)][1]))]
         return [frame]
 
 
 class Echo(Liar):
     """Votes for everything, in every view, at once."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._voted: dict[tuple[int, int, bytes], None] = {}
 
     def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
@@ -154,8 +94,8 @@ class Echo(Liar):
 class Forgetful(Liar):
     """Never admits that anything was prepared; leads new views with the reports that admit nothing."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._reports: dict[tuple[int, int], dict[int, bytes]] = {}
         "(height, view) -> sender -> view change without a certificate."
         self._freed: dict[tuple[int, int], bytes | None] = {}
@@ -168,17 +108,17 @@ class Forgetful(Liar):
     def spoil(self, peer: int, frame: bytes) -> list[bytes]:
         message = self.open(frame)
         if isinstance(message, ViewChange) and message.prepared is not None:
-            return [self.seal(ViewChange(*_place(message), None))]
+            return [self.seal(ViewChange(*place_of(message), None))]
         if isinstance(message, NewView):
             place = (message.height, message.view)
             free = self._reports.setdefault(place, {})
-            free[self.index] = self.seal(ViewChange(*_place(message), None))
+            free[self.index] = self.seal(ViewChange(*place_of(message), None))
             self._freed.setdefault(place, None)
             # As many reports without a certificate as there are; the rest as they came.
             senders = sorted(free)
             votes = [free[sender] for sender in senders]
-            votes += [vote for vote in message.votes if _sender_of(vote) not in senders]
-            return [self.seal(NewView(*_place(message), votes[: quorum_of(self.n)]))]
+            votes += [vote for vote in message.votes if sender_of(vote) not in senders]
+            return [self.seal(NewView(*place_of(message), votes[: quorum_of(self.n)]))]
         if isinstance(message, PrePrepare) and (message.height, message.view) in self._freed:
             return [self._fresh(message) or frame]
         return [frame]
@@ -188,17 +128,17 @@ class Forgetful(Liar):
         place = (message.height, message.view)
         header = codec.decode(message.header, Header)
         if self._freed[place] is None and header.view < message.view:
-            other = self.build(_replaced(header, view=message.view), message.digests, 1)
+            other = self.build(replaced(header, view=message.view), message.digests, 1)
             if other is not None:
-                self._freed[place] = self.seal(PrePrepare(*_place(message), other, message.digests))
+                self._freed[place] = self.seal(PrePrepare(*place_of(message), other, message.digests))
         return self._freed[place]
 
 
 class Forge(Liar):
     """Brings proofs that prove nothing: certificates, new views, final blocks, heights."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._prepares: dict[tuple[int, int, bytes], dict[int, bytes]] = {}
         self._headers: dict[bytes, bytes] = {}
         "Block hash -> header."
@@ -226,7 +166,7 @@ class Forge(Liar):
     def spoil(self, peer: int, frame: bytes) -> list[bytes]:
         message = self.open(frame)
         if isinstance(message, ViewChange):
-            return [self.seal(ViewChange(*_place(message), self._certificate(message)))]
+            return [self.seal(ViewChange(*place_of(message), self._certificate(message)))]
         if isinstance(message, Status):
             return [self.seal(replace_fields(message, height=message.height + self.chance.choice((0, 1, 1000))))]
         return [frame]
@@ -291,7 +231,7 @@ class Forge(Liar):
         """A final block that is not: certified by us alone, or a true certificate with another body."""
         header = codec.decode(message.header, Header)
         other = self.build(header, message.digests, 2) or message.header
-        station = self.world.stations[self.index]
+        station = self.station
         assert station.replica is None or station.ledger is not None
         bodies = [station.replica.pool.find(digest) or b"" for digest in message.digests] if station.replica else []
         hash_ = hash_of(self.world.id, other)
@@ -300,12 +240,12 @@ class Forge(Liar):
         indices = self.chance.choice(([self.index] * self.n, list(range(self.n))))
         count = self.chance.choice((1, quorum_of(self.n) - 1, quorum_of(self.n)))
         votes = [VoteSignature(index, mine) for index in indices[:count]]
-        certified = _certify(other, bodies, Certificate(message.view, votes))
+        certified = certify(other, bodies, Certificate(message.view, votes))
         found = self.world.watch.certified.get(message.height - 1)
         extras = self.everybody(self.seal(SyncBlocks(CHAIN, self.index, message.height, [certified])))
         if found is not None:
             _, block, _, certificate = decode_certified(found)
-            wrong = _certify(block.header, [*block.transactions, *bodies], certificate)
+            wrong = certify(block.header, [*block.transactions, *bodies], certificate)
             extras += self.everybody(self.seal(SyncBlocks(CHAIN, self.index, message.height - 1, [wrong])))
         return extras
 
@@ -313,8 +253,8 @@ class Forge(Liar):
 class Usurper(Liar):
     """Waits until somebody commits, then takes the next view it leads, with whatever passes for leave to do so."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._changes: dict[tuple[int, int], dict[int, bytes]] = {}
         self._took: dict[tuple[int, int], bytes] = {}
         "(height, view) -> hash of the block of ours."
@@ -332,8 +272,8 @@ class Usurper(Liar):
                     return self._take(message.height, message.view, forged=True)
             case Commit() if message.sender != self.index:
                 views = range(message.view + 1, message.view + 1 + self.n)
-                view = next(view for view in views if self.leads(message.height, view))
-                extras = self._take(message.height, view, forged=False)
+                view = next((view for view in views if self.leads(message.height, view)), 0)
+                extras = self._take(message.height, view, forged=False) if view else []
                 if self.chance.chance(200_000):  # and wants everybody far away
                     far = ViewChange(CHAIN, self.index, message.height, message.view + self.chance.between(1, 6), None)
                     extras += self.everybody(self.seal(far))
@@ -354,8 +294,8 @@ class Usurper(Liar):
             return []
         header = codec.decode(copied.header, Header)
         made_in = view - 1 if forged else view
-        made = _replaced(header, view=made_in)
-        block = self.build(made, copied.digests, 1, (height + made_in) % self.n)
+        made = replaced(header, view=made_in)
+        block = self.build(made, copied.digests, 1, self.leader(height, made_in))
         if block is None:
             return []
         hash_ = hash_of(self.world.id, block)
@@ -390,8 +330,8 @@ class Usurper(Liar):
 class BadBlock(Liar):
     """As leader proposes blocks with one thing wrong."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._made: dict[tuple[int, int], tuple[bytes, bytes, list[bytes]]] = {}
         "(height, view) -> (frame, hash, bodies)."
 
@@ -399,7 +339,7 @@ class BadBlock(Liar):
         message = self.open(frame)
         if isinstance(message, Prepare | Commit):
             made = self._made.get((message.height, message.view))
-            return [frame if made is None else self.seal(type(message)(*_place(message), made[1]))]
+            return [frame if made is None else self.seal(type(message)(*place_of(message), made[1]))]
         if not isinstance(message, PrePrepare):
             return [frame]
         place = (message.height, message.view)
@@ -415,7 +355,7 @@ class BadBlock(Liar):
 
     def receive(self, sender: int, frame: bytes) -> Extra:
         try:
-            message = open_frame(frame, CHAIN, sender)[1]
+            message = open_frame(frame, CHAIN)[1]
         except DecodeError:
             return []
         if isinstance(message, Fetch):
@@ -425,7 +365,7 @@ class BadBlock(Liar):
         return []
 
     def _make(self, message: PrePrepare, header: Header) -> tuple[bytes, bytes, list[bytes]] | None:
-        station = self.world.stations[self.index]
+        station = self.station
         if station.replica is None or station.ledger is None:
             return None
         bodies = [tx for digest in message.digests if (tx := station.replica.pool.find(digest)) is not None]
@@ -446,7 +386,7 @@ class BadBlock(Liar):
             bad = station.ledger.build(header.view, self.index, header.time_s - 3, bodies).header
             station.ledger.head = head
         elif wrong in fields:
-            bad = codec.encode(_replaced(header, **fields[wrong]))
+            bad = codec.encode(replaced(header, **fields[wrong]))
         elif wrong == 8:
             bad = station.ledger.build(header.view, self.index, header.time_s + ahead_s, bodies).header
         else:
@@ -457,9 +397,9 @@ class BadBlock(Liar):
             bad = built.header
             if built.transactions != bodies:
                 root = merkle.root([merkle.leaf_hash(body) for body in bodies])
-                bad = codec.encode(_replaced(header, tx_root=root, tx_count=len(bodies)))
+                bad = codec.encode(replaced(header, tx_root=root, tx_count=len(bodies)))
         digests = [merkle.leaf_hash(body) for body in bodies]
-        frame = self.seal(PrePrepare(*_place(message), bad, digests))
+        frame = self.seal(PrePrepare(*place_of(message), bad, digests))
         return frame, hash_of(self.world.id, bad), bodies
 
     def _bad_transaction(self, wrong: int, header: Header, bodies: list[bytes]) -> bytes:
@@ -487,8 +427,8 @@ class BadBlock(Liar):
 class Impersonate(Liar):
     """Speaks in the name of others, with its own signature, theirs, or none."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._done: dict[tuple[int, int, bytes], None] = {}
 
     def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
@@ -503,7 +443,7 @@ class Impersonate(Liar):
             return []
         self._done[place] = None
         extras: Extra = []
-        for name in self.others:
+        for name in (index for index in range(self.n) if index != self.index):
             for vote in (Prepare(CHAIN, name, *place), Commit(CHAIN, name, *place)):
                 extras += self.everybody(self.seal(vote))
                 extras += self.everybody(codec.encode(Frame(codec.encode(vote), bytes(64))))
@@ -550,8 +490,8 @@ class Withhold(Liar):
 class Mute(Liar):
     """Is there and says nothing; plays back old frames of its own now and then."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._old: list[bytes] = []
 
     def spoil(self, peer: int, frame: bytes) -> list[bytes]:
@@ -571,30 +511,11 @@ _CLASSES: dict[str, type[Liar]] = {
     "mutate": Mutate,
     "withhold": Withhold,
     "mute": Mute,
+    "rotten": Rotten,
+    "vouch": Vouch,
 }
 
 
-def make_liars(world: "World", index: int, names: tuple[str, ...]) -> list[Liar]:
+def make_liars(world: "World", node: int, names: tuple[str, ...]) -> list[Liar]:
     """The strategies of a bad validator; twins and rolled back disks need none, their code is honest."""
-    from watt_sim.vouch import Vouch  # built on this module
-
-    return [(_CLASSES | {"vouch": Vouch})[name](world, index) for name in names if name in (*_CLASSES, "vouch")]
-
-
-def _place(message: Any) -> tuple[int, int, int, int]:
-    """chain, sender, height, view: how every message of the agreement begins."""
-    return message.chain, message.sender, message.height, message.view
-
-
-def _replaced(header: Header, **fields: Any) -> Header:
-    return Header(**{name: fields.get(name, getattr(header, name)) for name in Header.__struct_fields__})
-
-
-def _sender_of(frame: bytes) -> int:
-    sender: int = msgpack.decode(msgpack.decode(frame)[0])[2]
-    return sender
-
-
-def _certify(header: bytes, transactions: list[bytes], certificate: Certificate) -> bytes:
-    block = codec.encode(blocks.Block(header, transactions))
-    return codec.encode(CertifiedBlock(block, codec.encode(certificate)))
+    return [_CLASSES[name](world, node) for name in names if name in _CLASSES]

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 from watt_chain import codec
-from watt_chain.block import Certificate, Header, VoteSignature, decode_certified
+from watt_chain.block import Certificate, Change, Header, VoteSignature, decode_certified
+from watt_chain.genesis import Validator, list_hash
 from watt_chain.ledger import Ledger
 from watt_chain.light import LightClient, ProofError, ReceiptProof, StateProof
 from watt_chain.transaction import txid
 
 from watt_sim.fakes import CHAIN
-from watt_sim.reference import hash_of, quorum_of, vote_of
-from watt_sim.watch import Violation
+from watt_sim.plain import hash_of, quorum_of, vote_of
+from watt_sim.violation import Violation
 from watt_sim.world import World
 
 TRUE_FOR_ONE = ("one vote repeated", "votes in another order", "votes of one under several names")
@@ -30,6 +31,7 @@ def check(world: World, ledger: Ledger) -> None:
         return
     client = LightClient(world.genesis, world.id, world.verify)
     parts, block, header, certificate = decode_certified(certified)
+    _changes(world, client, ledger)
     _headers(world, client, block.header, header, certificate)
     tx = block.transactions[-1]
     proof = ledger.receipt_proof(height, txid(tx))
@@ -58,13 +60,14 @@ def _refuses(what: str, call: Callable[[], object]) -> None:
 
 def _headers(world: World, client: LightClient, data: bytes, header: Header, certificate: Certificate) -> None:
     """Certificates with one thing wrong. Bad validators sign whatever helps; honest votes are those that exist."""
-    quorum, n = quorum_of(world.config.n), world.config.n
+    keys = [world.keys[node] for node, _, _ in world.watch.reference.lists[header.height]]
+    quorum, n = quorum_of(len(keys)), len(keys)
     hash_ = hash_of(world.id, data)
     view = certificate.view
 
     def votes(phase: str, indices: Sequence[int], at_view: int = view, chain: int = CHAIN) -> list[VoteSignature]:
         message = vote_of(world.id, phase, chain, header.height, at_view, hash_)
-        return [VoteSignature(index, world.keys[index].sign(message)) for index in indices]
+        return [VoteSignature(index, keys[index].sign(message)) for index in indices]
 
     def believed(votes_: list[VoteSignature], at_view: int = view, bytes_: bytes = data, chain: int = CHAIN) -> None:
         client.check_header(chain, bytes_, codec.encode(Certificate(at_view, votes_)))
@@ -94,11 +97,41 @@ def _headers(world: World, client: LightClient, data: bytes, header: Header, cer
     later = replace(header, version=3)
     hash_later = hash_of(world.id, codec.encode(later))
     message = vote_of(world.id, "commit", CHAIN, header.height, view, hash_later)
-    signed = [VoteSignature(index, world.keys[index].sign(message)) for index in range(quorum)]
+    signed = [VoteSignature(index, keys[index].sign(message)) for index in range(quorum)]
     forgeries["a header of another version"] = lambda: believed(signed, view, codec.encode(later))
     for what, call in forgeries.items():
         if quorum > 1 or what not in TRUE_FOR_ONE:
             _refuses(what, call)
+
+
+def _changes(world: World, client: LightClient, ledger: Ledger) -> None:
+    """The way from the list of genesis to that of the head, and what must not lead anywhere."""
+    changes = ledger.changes
+    if not changes:
+        return
+    first = changes[0]
+    stranger = [*first.validators[1:], Validator("node99", world.users[0].public)]
+    _refuses("a list that no header names", lambda: client.follow(CHAIN, [replace(first, validators=stranger)]))
+    _refuses("a change of another chain", lambda: client.follow(0, [first]))
+    short = codec.decode(first.certificate, Certificate)
+    few = codec.encode(Certificate(short.view, short.votes[:-1]))
+    _refuses("a change with a vote too few", lambda: client.follow(CHAIN, [replace(first, certificate=few)]))
+    before = codec.decode(first.header, Header)
+    lie = codec.encode(replace(before, next_validators=list_hash(stranger)))
+    _refuses("a change of other bytes", lambda: client.follow(CHAIN, [Change(lie, first.certificate, stranger)]))
+    _accepts("true changes", lambda: client.follow(CHAIN, changes))
+    old = [public for _, _, public in world.watch.reference.lists[before.height]]
+    new = [public for _, _, public in world.watch.reference.lists[before.height + 1]]
+    signers = [world.signer(public) for public in old]
+    if len({*old} & {*new}) >= quorum_of(len(new)) or None in signers:
+        return  # the old list is the new one in another order, or its keys are gone
+    later = codec.encode(replace(before, height=before.height + 1, view=0))
+    vote = vote_of(world.id, "commit", CHAIN, before.height + 1, 0, hash_of(world.id, later))
+    votes = [
+        VoteSignature(i, key.sign(vote)) for i, key in enumerate(signers[: quorum_of(len(old))]) if key is not None
+    ]
+    sealed = codec.encode(Certificate(0, votes))
+    _refuses("a header that only the list before signed", lambda: client.check_header(CHAIN, later, sealed))
 
 
 def _receipts(client: LightClient, proof: ReceiptProof, tx: bytes, world: World) -> None:

@@ -18,6 +18,10 @@ CALM: tuple[dict[str, object], ...] = (
     {"dead": ()},
     {"skew_ms": (), "drift_ppm": ()},
     {"trim": False},
+    {"founding": False},
+    {"freeze": 0},
+    {"assigned": False},
+    {"terms": 0},
     {"bad": ()},
 )
 """What may be switched off as a whole."""

@@ -9,10 +9,11 @@ from watt_chain.transaction import decode_transaction
 from watt_wire import merkle
 
 from watt_sim.fakes import CHAIN
-from watt_sim.liars import Extra, Liar
+from watt_sim.liar import Extra, Liar
 
 if TYPE_CHECKING:
-    from watt_sim.world import Station, World
+    from watt_sim.station import Station
+    from watt_sim.world import World
 
 FORGERIES = 8
 """Transactions that a liar makes up in a run."""
@@ -23,12 +24,12 @@ SALTS = 64
 class Vouch(Liar):
     """Attests signatures that do not hold, of transactions that it makes up and gives to everybody."""
 
-    def __init__(self, world: "World", index: int) -> None:
-        super().__init__(world, index)
+    def __init__(self, world: "World", node: int) -> None:
+        super().__init__(world, node)
         self._left = FORGERIES
 
     def hear(self, message: Message, frame: bytes, station: "Station") -> Extra:
-        mine = self.world.stations[self.index]
+        mine = self.station
         if mine.ledger is None or not self._left or not self.chance.chance(50_000):
             return []
         self._left -= 1
@@ -37,7 +38,7 @@ class Vouch(Liar):
         for salt in range(SALTS):  # until it is ours to check
             tx = codec.encode([codec.encode(["Add", CHAIN, nonce, [salt]]), user, bytes(64)])
             digest = merkle.leaf_hash(tx)
-            if self.index in assigned_to(digest, self.n, self.world.config.f):
+            if self.index in assigned_to(digest, self.n, (self.n - 1) // 3):
                 break
         if mine.replica is not None:  # and its own copy believes it: it proposes and votes for it
             mine.ledger.verified.add(digest)

@@ -1,0 +1,81 @@
+"""The liar of state transfer (CONSENSUS.md 4.6.4 to 4.6.8): it offers states that are none and serves rotten parts."""
+
+from msgspec.structs import replace
+from watt_chain import codec
+from watt_chain.codec import DecodeError
+from watt_chain.pbft.messages import StateOffer, StatePart, StateRequest, SyncRequest, open_frame
+from watt_chain.snapshot import FrozenState, Manifest, StateRange
+from watt_wire import merkle
+
+from watt_sim.fakes import CHAIN
+from watt_sim.liar import Extra, Liar
+
+
+class Rotten(Liar):
+    """Answers every question for blocks or states before honest code does, with one thing wrong, or not at all."""
+
+    def receive(self, sender: int, frame: bytes) -> Extra:
+        try:
+            message = open_frame(frame, CHAIN)[1]
+        except DecodeError:
+            return []
+        state = self._state()
+        if state is None or not isinstance(message, SyncRequest | StateRequest) or self.chance.chance(200_000):
+            return []
+        if isinstance(message, SyncRequest):
+            offer = StateOffer(CHAIN, self.index & 0xFFFF, state.height, self._manifest(state))
+            return [(sender, self.seal(offer))]
+        part = state.range(message.slot)
+        if part is None:
+            return []
+        wrong = StatePart(CHAIN, self.index & 0xFFFF, message.height, self._range(part))
+        return [(sender, self.seal(wrong))]
+
+    def spoil(self, peer: int, frame: bytes) -> list[bytes]:
+        message = self.open(frame)
+        kept_back = isinstance(message, StateOffer | StatePart) and self.chance.chance(700_000)
+        return [] if kept_back else [frame]
+
+    def _state(self) -> FrozenState | None:
+        ledger = self.station.ledger
+        return ledger.frozen[-1] if ledger is not None and ledger.frozen else None
+
+    def _manifest(self, state: FrozenState) -> Manifest:
+        """What the state consists of, or something like it."""
+        true = state.manifest()
+        roots = list(true.chunk_roots)
+        match self.chance.below(7):
+            case 0:
+                return replace(true, size=true.size + 1)
+            case 1 if len(roots) > 1:
+                return replace(true, chunk_roots=roots[::-1])
+            case 2 if len(roots) == 2:  # a list with the right root whose one member is no chunk
+                top = merkle.node_hash(roots[0], roots[1])
+                return replace(true, size=true.size % 256 or 256, chunk_roots=[top])
+            case 3:  # a header that nobody signed
+                header = codec.decode(true.header, list)
+                header[2] += 64
+                return replace(true, header=codec.encode(header))
+            case 4 if true.changes:
+                return replace(true, changes=true.changes[:-1])
+            case 5:
+                return replace(true, certificate=codec.encode([0, []]))
+        return true  # and then serves rotten parts
+
+    def _range(self, part: StateRange) -> StateRange:
+        """A range with a value, a key, an order or a path that is not the state's."""
+        entries = list(part.entries)
+        at = self.chance.below(len(entries))
+        key, value = entries[at]
+        match self.chance.below(5):
+            case 0:
+                entries[at] = key, value + b"\x00"
+            case 1:
+                entries[at] = key + b"0", value
+            case 2:
+                entries = entries[::-1]
+            case 3:
+                return replace(part, path=[*part.path, bytes(32)])
+            case 4:
+                entries = entries[:-1]
+        return replace(part, entries=entries)
