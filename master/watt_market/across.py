@@ -25,8 +25,8 @@ from watt_market.upper import AreaProblem, Integers, figures, pair_prices, rows_
 
 CROSSINGS_MAX: Final = 2**20
 "Of one matching: ten for each household of the largest event."
-TERMS_MAX: Final = 120_000
-"Offers times bids for which every crossing may have a term of its own: half a second of checking."
+TERMS_MAX: Final = 2**18
+"Offers times bids up to which every crossing may have its own term: a thousand homes, checked in a tenth of a second."
 NOTHING: Final = Across([], [], [], 0, 0, 0, 0, 0)
 "Of a matching without areas."
 Headroom = Mapping[int, tuple[int, ...]]
