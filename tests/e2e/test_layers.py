@@ -95,7 +95,7 @@ def test_every_master_holds_every_block_of_every_area(quiet: Evening) -> None:
         assert len(blocks(folder_of(quiet, MAIN, master))) == len(chain_of(quiet, MAIN))
 
 
-@pytest.mark.row("B3", "B6", "B24")
+@pytest.mark.row("B3", "B6", "B24", "M47")
 def test_one_chain_per_area_below_one_of_the_grid_company(quiet: Evening) -> None:
     genesis, _ = genesis_of(quiet)
     assert [area.chain for area in genesis.areas] == list(AREAS)
@@ -187,7 +187,7 @@ def test_the_areas_work_at_the_same_time(quiet: Evening) -> None:
     assert changes > len(order) // 5, "their blocks come in turn, not one area after the other"
 
 
-@pytest.mark.row("B12", "B26", "B27", "B31", "B33")
+@pytest.mark.row("B12", "B26", "B27", "B31", "B33", "M37")
 def test_a_reading_goes_up_layer_by_layer_and_arrives_unchanged(quiet: Evening) -> None:
     """Plug -> gateway's store -> area block -> every master's archive and the main chain's anchors."""
     home = next(one for one in json.loads((quiet.folder / "network.json").read_text())["homes"] if one["area"] == 1)
@@ -231,7 +231,7 @@ def test_a_household_keeps_receipts_and_no_chain(quiet: Evening) -> None:
         assert sum(map(len, proofs)) < area / 4
 
 
-@pytest.mark.row("B20", "B21")
+@pytest.mark.row("B20", "B21", "M46")
 def test_three_layers_and_only_the_contract_moves_money(quiet: Evening) -> None:
     """Hardware: plugs and their interpreters; core: chains and contract; application: bills for households."""
     assert "micropython" in quiet.data["interpreters"].values()

@@ -28,7 +28,7 @@ def book_of(world: World, chain: int = 1) -> Book:
     return codec.decode(world.ledgers[chain].state.get(book_key(1)) or b"", Book)
 
 
-@pytest.mark.row("J1", "J20")
+@pytest.mark.row("J1", "J20", "M38", "M48")
 def test_the_five_stages_run_in_this_order_and_no_other() -> None:
     """J1: "user registration, information release, transaction matching, transaction settlement and price incentive"
     J20: "achieves information release, transaction matching, transaction settlement, price incentive"

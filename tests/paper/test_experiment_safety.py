@@ -11,12 +11,11 @@ from experiment import Kind, Stage, sums
 from msgspec.structs import replace
 from watt_chain import codec
 from watt_chain.crypto import id8
-from watt_chain.pbft.messages import kind_of
 from watt_chain.transaction import make_transaction
 from watt_tools.paper.actors import AreaNode
 from watt_tools.paper.book import account_key, trade_key
-from watt_tools.paper.cell import Cell, Run
-from watt_tools.paper.certified import MAIN, Life
+from watt_tools.paper.cell import Cell, Run, liar_of
+from watt_tools.paper.certified import Life
 from watt_tools.paper.crossnode import JointNode
 from watt_tools.paper.fullshard import Share
 from watt_tools.paper.joint import Decision, check_decision
@@ -124,24 +123,11 @@ def test_money_spent_at_home_before_the_lock_is_not_there_for_the_trade() -> Non
 # One lying cross-node ---------------------------------------------------------------------------------------------
 
 
-def _mute_towards(stage: Stage, liar: int, areas: tuple[int, ...]) -> None:
-    """A cross-node that keeps its commit votes and everything it should carry from all but its own area's nodes."""
-    network = stage.network
-    own = {address for area in network.areas if area not in areas for address in network.addresses(area)}
-
-    def spoil(to: int, kind: int, payload: bytes) -> tuple[tuple[int, int, bytes], ...]:
-        proves = ("commit", "sync-blocks")
-        keeps = kind in (Kind.BLOCK, Kind.BUNDLE) or (kind == Kind.JOINT_FRAME and kind_of(payload) in proves)
-        return () if keeps and to not in own else ((to, kind, payload),)
-
-    stage.world.machines[liar].spoil = spoil
-
-
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_the_papers_mode_loses_atomicity_to_one_lying_cross_node(n: int) -> None:
     stage = Stage("paper", 2, n)
     liar = stage.network.crossers[2][0]
-    _mute_towards(stage, stage.network.address(2, liar), areas=(1,))
+    stage.world.machines[stage.network.address(2, liar)].spoil = liar_of(stage.network, 2)
     stage.start(0)
     assert not stage.over(0, within_ms=20_000)
     normal = [node for node in stage.nodes(2) if isinstance(node, JointNode)]
@@ -158,7 +144,7 @@ def test_ours_ends_alike_in_both_areas_whatever_one_cross_node_keeps_back(n: int
     stage = Stage("ours", 2, n)
     for area in (1, 2):
         liar = stage.network.address(area, stage.network.crossers[area][0])
-        _mute_towards(stage, liar, areas=(1, 2))
+        stage.world.machines[liar].spoil = liar_of(stage.network, area)
     stage.start(0)
     assert stage.over(0), "others carry what the cross-nodes keep"
     stage.wait(200)
@@ -226,14 +212,3 @@ def test_a_client_that_stops_between_the_phases_leaves_full_sharding_locked() ->
     for area in (1, 2):
         value = stage.node(area, 0).member.ledger.state.get(trade_key(trade_id(stage.network.trades[0])))
         assert value is not None and codec.decode(value, Share).state == "PREPARED", "the known weakness"
-
-
-def test_the_main_chain_executes_a_block_again_before_it_anchors_it() -> None:
-    stage = Stage("ours", 2, 4)
-    stage.start(0)
-    assert stage.over(0)
-    stage.wait(200)
-    master = stage.world.machines[stage.network.address(MAIN, 0)].actor
-    for area in (1, 2):
-        height = stage.node(area, 0).member.ledger.head.height
-        assert height == 2 and master._areas[area].head.height == height  # type: ignore[attr-defined]

@@ -12,8 +12,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from experiment import FIVE_MS, Kind, Stage, ms, run
+from watt_chain import codec
+from watt_tools import scenario
 from watt_tools.paper import plan, reported, stats
+from watt_tools.paper.certified import MAIN, Anchored
 from watt_tools.paper.crossnode import JointNode
+from watt_tools.paper.network import MASTERS
+from watt_tools.paper.relay import Master
 
 
 @pytest.mark.row("M1", "M13", "M16", "M36", "M44")
@@ -128,7 +133,7 @@ def test_a_cross_node_of_the_papers_mode_has_every_account_and_every_trade_of_al
                 assert len(state.keys(b"account/")) == everybody and len(state.keys(b"trade/")) == len(numbers)
 
 
-@pytest.mark.row("D8")
+@pytest.mark.row("D8", "H23")
 def test_a_normal_node_appends_what_concerns_its_area_without_a_vote() -> None:
     stage = Stage("paper", 3, 4)
     stage.watch()
@@ -165,6 +170,35 @@ def test_every_reported_ratio_is_known_and_has_its_cell() -> None:
     measured = {(cell.mode, cell.s, cell.n) for cell in plan.cells("single") if cell.load == "single"}
     for one in reported.TIME_RATIOS:
         assert {("paper", one.s, one.n), ("full-seq", one.s, one.n), ("full-par", one.s, one.n)} <= measured
+
+
+@pytest.mark.row("M37", "H15", "H24")
+def test_a_trade_spreads_to_both_areas_and_to_every_master() -> None:
+    stage = Stage("ours", 2, 4)
+    stage.start(0)
+    assert stage.over(0)
+    stage.wait(500)
+    heights = {node.member.ledger.head.height for area in (1, 2) for node in stage.nodes(area)}
+    assert heights == {2}, "lock and outcome in one area, acceptance and outcome in the other"
+    for index in range(MASTERS):
+        master = stage.world.machines[stage.network.address(MAIN, index)].actor
+        assert isinstance(master, Master)
+        for area in (1, 2):
+            value = master.member.ledger.state.get(b"anchor/%d" % area)
+            assert value is not None and codec.decode(value, Anchored).height == 2
+            assert master.executed(area) == stage.node(area, 0).member.ledger.head.block_hash
+
+
+@pytest.mark.row("M45")
+def test_the_demos_evening_has_a_high_and_short_peak_and_the_event_covers_it() -> None:
+    evening = scenario.build(60, 2)
+    load_w = [sum(home.watts[at] for home in evening.homes) for at in range(len(evening.homes[0].watts))]
+    steps = evening.spec.slot_s // evening.step_s
+    slots = [statistics.mean(load_w[at : at + steps]) for at in range(0, len(load_w), steps)]
+    high = [slot for slot, load in enumerate(slots) if load > 0.8 * max(slots)]
+    first = (evening.spec.window_start_s - evening.start_s) // evening.spec.slot_s
+    assert max(slots) > 1.7 * statistics.mean(slots)
+    assert len(high) <= 6 and set(high) <= set(range(first, first + evening.spec.slots))
 
 
 def test_the_interval_of_thirty_values_is_the_tenth_and_the_twenty_first() -> None:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from watt_chain.pbft.messages import kind_of
+
 from watt_tools.paper import clients
-from watt_tools.paper.actors import Actor, AreaNode
+from watt_tools.paper.actors import Actor, AreaNode, Kind
 from watt_tools.paper.certified import MAIN
 from watt_tools.paper.modes import MODES, make_actors, plan_of, settings_of
 from watt_tools.paper.network import Network
 from watt_tools.paper.relay import Master
-from watt_tools.paper.virtual import Signatures, World
+from watt_tools.paper.virtual import Signatures, Spoil, World
 
 TRADES: Final = 20
 """Trades of a repetition."""
@@ -40,7 +42,8 @@ class Cell:
     """burst: all trades of a repetition at once; single: one after the other; burst-checked: a burst in which no
     signature check is looked up."""
     fault: str = "none"
-    "crash: a cross-node of the buyer's area is down from the start."
+    """crash: a cross-node of the buyer's area is down from the start; liar: one of a seller's area works at home and
+    keeps its votes and whatever it should carry from all others (`liar_of`)."""
     batch_ms: int = 5
     repetitions: int = 30
     seed: int = 1
@@ -62,6 +65,8 @@ class Repetition:
 
     number: int
     unfinished: int
+    split: int
+    "Of these, trades that are final in some areas and not in others."
     time_us: int
     "Median over the trades."
     last_us: int
@@ -122,6 +127,10 @@ class Tracker:
         """Microseconds from the start of those of these trades that came to this end."""
         return [ends_us[number] - self.started_us[number] for number in numbers if number in ends_us]
 
+    def is_split(self, number: int) -> bool:
+        """Whether a trade is final in some of its areas and not in others."""
+        return 0 < self._areas_left[number] < len(dict.fromkeys(self._network.trades[number].chains))
+
     def is_over(self, numbers: Sequence[int]) -> bool:
         """Whether all of these are final everywhere."""
         ended = self.ended_us
@@ -147,6 +156,9 @@ class Run:
         if cell.fault == "crash":
             index = self.network.crossers[1][0]
             self.world.machines[self.network.address(1, index)].down = True
+        elif cell.fault == "liar":
+            index = self.network.crossers[2][0]
+            self.world.machines[self.network.address(2, index)].spoil = liar_of(self.network, 2)
         for address in self._nodes:
             self.world.call(address, _start)
         self.world.calm(self.world.now_us + LIMIT_US)
@@ -188,6 +200,7 @@ class Run:
         return Repetition(
             number=number,
             unfinished=TRADES - len(times),
+            split=sum(tracker.is_split(one) for one in mine),
             time_us=int(statistics.median(times)) if times else 0,
             last_us=max(ended) - tracker.started_us[mine[0]] if ended else 0,
             decided_us=int(statistics.median(decided)) if decided else 0,
@@ -197,6 +210,19 @@ class Run:
             messages=(world.messages - messages) // TRADES,
             bytes=(world.bytes - sent_bytes) // TRADES,
         )
+
+
+def liar_of(network: Network, area: int) -> Spoil:
+    """A cross-node that works at home and keeps from everybody else its votes and what it should carry."""
+    own = dict.fromkeys(network.addresses(area))
+    carried = (Kind.BLOCK, Kind.BUNDLE, Kind.JOINT_BUNDLE, Kind.ANSWER)
+
+    def spoil(to: int, kind: int, payload: bytes) -> Sequence[tuple[int, int, bytes]]:
+        votes = kind == Kind.JOINT_FRAME and kind_of(payload) in ("commit", "sync-blocks")
+        keeps = to not in own and (votes or kind in carried)
+        return () if keeps else ((to, kind, payload),)
+
+    return spoil
 
 
 def _start(actor: Actor, now_ms: int) -> None:

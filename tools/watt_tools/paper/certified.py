@@ -76,7 +76,7 @@ def over_key(id32: bytes) -> bytes:
 
 
 def lock(book: Book, signer: bytes, call: TradeCall) -> None:
-    """The buyer's money is set aside; every seller's area and the main chain are told."""
+    """The buyer's money is set aside, and every seller's area told."""
     trade, id32 = call.trade, trade_id(call.trade)
     need_buyer(signer, trade)
     sellers = [part.chain for part in trade.parts]
@@ -153,8 +153,10 @@ def _move(book: Book, trade: Trade, state: Buyer | Seller, trigger: Trigger) -> 
             case Effect.REFUND | Effect.RELEASE:
                 book.undo(trade, chain)
             case Effect.SEND_LOCKED:
-                for target in dict.fromkeys([MAIN, *(part.chain for part in trade.parts)]):
-                    book.say(target, "Locked", trade, with_content=True)
+                for target in dict.fromkeys(part.chain for part in trade.parts):
+                    book.say(
+                        target, "Locked", trade, with_content=True
+                    )  # the main chain reads it in the anchored block
             case Effect.SEND_ACCEPT:
                 book.say(MAIN, "Accept", trade, with_content=True)
             case Effect.SEND_REJECT:
@@ -193,12 +195,15 @@ def anchor(book: Book, signer: bytes, call: AnchorCall) -> None:
             message = codec.decode(encoded, OutMessage)
         except DecodeError:
             raise Refused("message") from None
-        if message.target_chain != MAIN:
-            continue
-        if message.source_chain != chain or message.sequence != sequence + 1:
+        if message.source_chain != chain:
             raise Refused("sequence")
-        sequence += 1
-        _report(book, chain, message)
+        if message.target_chain == MAIN:
+            if message.sequence != sequence + 1:
+                raise Refused("sequence")
+            sequence += 1
+            _report(book, chain, message)
+        elif message.kind == "Locked":
+            _report(book, chain, message)
     book.put(b"anchor/%d" % chain, Anchored(header.height, block_hash(network, call.header), sequence))
 
 
@@ -217,7 +222,8 @@ def _report(book: Book, chain: int, message: OutMessage) -> None:
     if trade is None or chain not in trade.chains:
         raise Refused("message")
     verdict = _verdict(book, trade)
-    places = [at for at, part in enumerate(trade.parts) if message.kind == "Locked" or part.chain == chain]
+    seller = message.target_chain if message.kind == "Locked" else chain
+    places = [at for at, part in enumerate(trade.parts) if part.chain == seller]
     if message.kind == "Locked" and chain == trade.chain:
         verdict = _note(book, verdict, places, Trigger.LOCKED, Beacon.ACCEPTED)
     elif message.kind == "Accept" and chain != trade.chain:

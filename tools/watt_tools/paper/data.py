@@ -28,6 +28,7 @@ class Data:
         self.storage: dict[str, Any] = _json(folder / "storage.json")
         self.processes: dict[str, Any] = _json(folder / "processes.json")
         self.machine: dict[str, Any] = _json(folder / "machine.json")
+        self.settings: dict[str, Any] = _json(folder / "settings.json")
 
     def found(self, mode: str, s: int, n: int, delay_us: int, **more: Any) -> list[Repetition]:
         """Repetitions of a cell; [] when it was not run."""

@@ -51,7 +51,8 @@ def _single(quick: bool) -> Iterable[Cell]:
 def _beyond(quick: bool) -> Iterable[Cell]:
     five = MAIN_DELAY_US
     if quick:
-        return [Cell(mode, 2, 4, five, fault="crash") for mode in COMPARED] + [Cell("paper-all", 3, 4, five)]
+        faulty = [Cell(mode, 2, 4, five, fault=fault) for fault in ("crash", "liar") for mode in COMPARED]
+        return [*faulty, Cell("paper-all", 3, 4, 1000)]
     larger = [Cell(mode, s, n, five) for s in (2, 5, 10) for n in (7, 10) for mode in COMPARED]
     all_cross = [Cell("paper-all", s, n, 1000) for s in SHARDS for n in NODES]
     variants = [
@@ -61,11 +62,12 @@ def _beyond(quick: bool) -> Iterable[Cell]:
         for mode in ("paper-lock", "ours-client", "step")
     ]
     crashed = [Cell(mode, s, n, five, fault="crash") for s in (2, 3) for n in (3, 4, 5, 7) for mode in COMPARED]
+    lying = [Cell(mode, 2, n, five, fault="liar") for n in NODES for mode in COMPARED]
     batched = [
         Cell(mode, s, n, five, batch_ms=batch_ms) for s, n in PAPER_CELLS for batch_ms in (0, 100) for mode in COMPARED
     ]
     local = [Cell("local", 1, n, five) for n in (*NODES, 7, 10)]
-    return [*larger, *all_cross, *variants, *crashed, *batched, *local]
+    return [*larger, *all_cross, *variants, *crashed, *lying, *batched, *local]
 
 
 def _charge(quick: bool) -> Iterable[Cell]:

@@ -60,12 +60,13 @@ def percent(value: float | None) -> str:
 
 
 def _ms(value: float) -> str:
-    return "-" if not value else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    return "-" if not value else f"{value:.0f}" if value >= 99.95 else f"{value:.1f}"
 
 
 def all_tables(data: Data) -> list[Table]:
     """Every table that the run has something for."""
     made = [
+        the_run(data),
         table_1(),
         modes(),
         eleven(data),
@@ -79,12 +80,29 @@ def all_tables(data: Data) -> list[Table]:
         larger(data),
         variants(data),
         crashed(data),
+        lying(data),
         batching(data),
         charge(data),
         *storage(data),
         processes(data),
     ]
     return [table for table in made if table.rows]
+
+
+def the_run(data: Data) -> Table:
+    """Where the results come from."""
+    cells = [cell for cell, _ in data.cells.values()]
+    machine = data.machine
+    rows = [
+        ("run", "a share of the grid (--quick)" if data.settings.get("quick") else "the whole grid"),
+        ("cells", f"{len(cells)}, {sum(cell.repetitions for cell in cells)} repetitions of 20 trades"),
+        (
+            "machine",
+            f"{machine.get('cores', '?')} cores of {machine.get('processor', '?')}, {machine.get('system', '')}",
+        ),
+        ("Python", str(machine.get("python", "?"))),
+    ]
+    return Table("run", "The run", ("", ""), rows)
 
 
 def table_1() -> Table:
@@ -281,6 +299,22 @@ def crashed(data: Data) -> Table:
                 rows.append((str(n), str(faults_tolerated(n)), str(s), *cells))
     head = ("n", "f", "s", *COMPARED)
     return Table("crashed", "One crashed cross-node, ms, 5 ms one way (views end after 2 s)", head, rows)
+
+
+def lying(data: Data) -> Table:
+    """One cross-node of the seller's area lies."""
+    rows = []
+    for n in NODES:
+        cells = []
+        for mode in COMPARED:
+            found = data.found(mode, 2, n, MAIN_DELAY_US, fault="liar")
+            split = sum(one.split for one in found)
+            lost = sum(one.unfinished for one in found)
+            whole = f"{_ms(data.ms(mode, 2, n, MAIN_DELAY_US, fault='liar'))} ms" if not lost else f"{lost} never"
+            cells.append("-" if not found else whole if not split else f"{split} of {20 * len(found)} half done")
+        if any(cell != "-" for cell in cells):
+            rows.append((str(n), str(faults_tolerated(n)), *cells))
+    return Table("lying", "One lying cross-node, two areas, 5 ms one way", ("n", "f", *COMPARED), rows)
 
 
 def batching(data: Data) -> Table:

@@ -73,6 +73,10 @@ class Signatures:
         self._known.clear()
 
 
+Spoil = Callable[[int, int, bytes], Sequence[tuple[int, int, bytes]]]
+"""A liar's hand: (to, kind, payload) -> what leaves instead."""
+
+
 class Machine:
     """An actor, its queue and its processor."""
 
@@ -86,8 +90,7 @@ class Machine:
         self.working = False
         self.due_us: int | None = None
         self.down = False
-        self.spoil: Callable[[int, int, bytes], Sequence[tuple[int, int, bytes]]] | None = None
-        "A liar's hand: (to, kind, payload) -> what leaves instead."
+        self.spoil: Spoil | None = None
 
 
 class World:
