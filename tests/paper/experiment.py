@@ -33,6 +33,14 @@ def ms(mode: str, s: int, n: int, load: str = "burst") -> float:
     return statistics.median(one.time_us for one in found) / 1000
 
 
+@lru_cache
+def checks(mode: str, s: int, n: int) -> int:
+    """Signature checks of all nodes during a repetition and its warm-up."""
+    found = Run(Cell(mode, s, n, FIVE_MS, repetitions=1))
+    found.repetitions()
+    return found.signatures.checks
+
+
 class Stage:
     """A world of which a test wants to see the inside, with one repetition's trades."""
 
@@ -107,4 +115,4 @@ def sums(state: FinalState) -> tuple[int, int]:
     return money_u, sum(one.quota_wh + one.held_wh for one in found)
 
 
-__all__ = ["FIVE_MS", "Kind", "Stage", "ms", "run", "sums"]
+__all__ = ["FIVE_MS", "Kind", "Stage", "checks", "ms", "run", "sums"]
