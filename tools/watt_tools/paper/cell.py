@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -163,7 +163,7 @@ class Run:
             self.world.call(address, _start)
         self.world.calm(self.world.now_us + LIMIT_US)
 
-    def repetitions(self, progress: Callable[[int], None] = lambda done: None) -> list[Repetition]:
+    def repetitions(self) -> list[Repetition]:
         """Run them all; the warm-up is dropped."""
         found: list[Repetition] = []
         gc.collect()
@@ -175,8 +175,9 @@ class Run:
                     found.append(repetition)
                 self.signatures.forget()
                 gc.collect()
-                progress(number)
+                gc.freeze()  # what is left stays to the end of the cell: the next collection need not look at it
         finally:
+            gc.unfreeze()
             gc.enable()
         return found
 

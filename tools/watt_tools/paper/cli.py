@@ -14,20 +14,26 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add `paper` and what it can do."""
     paper = commands.add_parser("paper", help="the paper's experiments: full against partial sharding, and ours")
     actions = paper.add_subparsers(dest="action", metavar="ACTION", required=True)
+    stages = "\n".join(f"  {name:10} {text}" for name, text in STAGES.items())
     run = actions.add_parser(
         "run",
         help="measure; what is there already is kept, so an interrupted run goes on",
-        description="Runs the stages " + ", ".join(STAGES) + ". A full run takes about an hour on two cores.",
+        description=f"Stages, in this order; about an hour in all on two cores:\n\n{stages}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    run.add_argument("--stages", type=_stages, default=STAGES, metavar="A,B", help="only these (default: all)")
+    run.add_argument("--stages", type=_stages, default=tuple(STAGES), metavar="A,B", help="only these (default: all)")
     run.add_argument(
         "--cells", nargs="+", default=(), metavar="WORD", help="only cells with all these words, such as s=2 n=4 5ms"
     )
     run.add_argument("--quick", action="store_true", help="a share of the grid with few repetitions (minutes)")
-    run.add_argument("--jobs", type=_jobs, default=0, help="worker processes (default: one per core)")
+    run.add_argument("--jobs", type=_jobs, default=0, metavar="N", help="worker processes (default: one per core)")
     run.set_defaults(handler=_run)
-    report = actions.add_parser("report", help="tables, figures and aims of a run")
+    report = actions.add_parser(
+        "report",
+        help="tables, figures and aims of a run",
+        description="Prints tables and verdicts, draws the figures. Exit code 1 when an aim is missed.",
+    )
     report.add_argument(
         "--dir", type=Path, metavar="DIR", help="results (default: paper-run, else those of the project)"
     )

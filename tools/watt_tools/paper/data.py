@@ -13,6 +13,7 @@ from watt_tools.paper.cell import Cell, Repetition
 
 HERE: Final = Path("paper-run")
 """Where `paper report` looks when it is not told."""
+FILES: Final = (results.FILE, "storage.json", "processes.json")
 OURS: Final = Path(__file__).parents[3] / "station" / "experiments"
 """The results that station/EXPERIMENTS.md shows."""
 
@@ -80,10 +81,8 @@ class Data:
 def find(folder: Path | None) -> Path:
     """The folder to report on: the one named, else ./paper-run, else the project's own results. Raises ResultsError."""
     if folder is not None:
-        if not (folder / results.FILE).exists():
-            raise results.ResultsError(
-                f"{folder} has no {results.FILE}; make one with: wattpact paper run --out {folder}"
-            )
+        if not any((folder / name).exists() for name in FILES):
+            raise results.ResultsError(f"{folder} holds no results; make some with: wattpact paper run --out {folder}")
         return folder
     for one in (HERE, OURS):
         if (one / results.FILE).exists():
