@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from watt_tools import market_bench, market_gain
+from watt_tools import market_bench, market_gain, market_peers
 
 if TYPE_CHECKING:
     from watt_chain.contract.market import Solution
@@ -47,6 +47,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     plot.add_argument("--out", type=Path, metavar="PNG", help="default: the certificate's name with .png")
     market_bench.add(actions)
     market_gain.add(actions)
+    market_peers.add(actions)
     for parser, handler in ((clear, _clear), (check, _check), (explain, _explain), (plot, _plot)):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.set_defaults(handler=_guarded(handler))

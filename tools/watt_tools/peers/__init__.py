@@ -1,0 +1,1 @@
+"""Other people's market code, run in environments of its own."""
