@@ -197,10 +197,22 @@ def test_ours_believes_no_bundle_that_is_not_certified_and_no_message_twice() ->
     assert [stage.node(area, 0).member.ledger.head.height for area in (1, 2)] == heights, "nothing was handed in again"
 
 
-def test_a_dead_cross_node_stops_the_papers_mode_and_not_ours() -> None:
-    for mode, lost in (("paper", 20), ("ours", 0), ("full-par", 0)):
-        found = Run(Cell(mode, 2, 4, 5000, fault="crash", repetitions=1)).repetitions()
-        assert found[0].unfinished == lost, mode
+@pytest.mark.parametrize("n", [3, 4])
+def test_a_dead_cross_node_stops_the_papers_mode_and_no_other(n: int) -> None:
+    for mode, lost in (("paper", 20), ("ours", 0), ("full-par", 0), ("full-seq", 0)):
+        found = Run(Cell(mode, 2, n, 5000, fault="crash", repetitions=2)).repetitions()
+        assert [one.unfinished for one in found] == [lost, lost], mode
+
+
+def test_an_only_cross_node_that_keeps_everything_back_costs_ours_a_second_and_full_sharding_a_question() -> None:
+    for mode, half_done, unfinished in (
+        ("paper", [20, 0], [20, 20]),
+        ("ours", [0, 0], [0, 0]),
+        ("full-par", [0, 0], [0, 0]),
+    ):
+        found = Run(Cell(mode, 2, 2, 5000, fault="liar", repetitions=2)).repetitions()
+        assert [one.split for one in found] == half_done, "then a committee of two stands still"
+        assert [one.unfinished for one in found] == unfinished, mode
 
 
 def test_a_client_that_stops_between_the_phases_leaves_full_sharding_locked() -> None:

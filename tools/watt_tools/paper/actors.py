@@ -33,6 +33,8 @@ RELAY_MS: Final = 1000
 """T_r: after this long without an outcome any node carries, or hands in, what others should have."""
 QUIET_MS: Final = 600_000
 """Heights are announced so rarely that no repetition sees it: idle talk is the same in all modes."""
+ANSWERS_MAX: Final = 4096
+"""Answers a node keeps for clients that ask again: those of some bursts."""
 BUNDLES_MAX: Final = 256
 """Bundles kept per source until their turn comes: some bursts' worth."""
 
@@ -55,6 +57,8 @@ class Kind(IntEnum):
     "A joint decision, for the nodes of an area."
     JOINT_BUNDLE = 9
     "As BUNDLE, for the joint committee's chain."
+    ASK = 10
+    "A client has waited too long for an answer about its trade: whoever has one sends it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,8 @@ class AreaNode(Actor):
         self.verify = verify
         self.member = Member(network, area, index, network.keys[area][index], verify, settings)
         self.is_cross = index in network.crossers[area]
+        self._answers: dict[int, list[bytes]] = {}
+        "Number of a trade -> what its client was or could have been told."
 
     def start(self, now_ms: int) -> None:
         """Begin, with nothing signed before."""
@@ -244,6 +250,9 @@ class AreaNode(Actor):
             self.member.replica.receive(self.member.number_of[sender], payload, now_ms)
         elif kind == Kind.SUBMIT:
             self.member.submit(payload, now_ms, shared=True)
+        elif kind == Kind.ASK:
+            for answer in self._answers.get(int.from_bytes(payload, "big"), ()):
+                self.send([sender], Kind.ANSWER, answer)
         else:
             self.receive_more(sender, kind, payload, now_ms)
         self.settle(now_ms)
@@ -285,14 +294,17 @@ class AreaNode(Actor):
                 self.steps.append((codec.decode(message.body, Said).number, message.kind.lower()))
 
     def answer(self, certified: bytes, applied: AppliedBlock) -> None:
-        """Send clients their messages with proofs; f + 1 nodes answer each, in turn, so one of them is honest."""
+        """Send clients their messages with proofs; f + 1 nodes answer each, in turn, the others when they are asked."""
         n = self.network.plan.n
-        turns = min(n, faults_tolerated(n) + 1)
+        turns = faults_tolerated(n) + 1
         for position, message in enumerate(applied.out_messages):
             number = number_of(message)
+            answer = codec.encode(bundle_of(self.area, certified, applied.out_messages, [position]))
+            self._answers.setdefault(number, []).append(answer)
             if (self.index - number) % n < turns:
-                bundle = bundle_of(self.area, certified, applied.out_messages, [position])
-                self.send([self.network.client(number)], Kind.ANSWER, codec.encode(bundle))
+                self.send([self.network.client(number)], Kind.ANSWER, answer)
+        while len(self._answers) > ANSWERS_MAX:
+            del self._answers[next(iter(self._answers))]
 
 
 def number_of(message: OutMessage) -> int:

@@ -27,7 +27,7 @@ TRADES: Final = 20
 LIMIT_US: Final = 60_000_000
 """A trade that takes a minute is counted as unfinished."""
 WARM_UP: Final = 1
-"""Repetitions that are not counted: imports, caches, the price of a signature check."""
+"""Repetitions that are not counted: imports, caches, the price of a signature check. With a fault all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,8 @@ class Run:
         self.cell = cell
         mode = MODES[cell.mode]
         s = 1 if mode.contract == "local" else cell.s
-        trades = TRADES * (cell.repetitions + WARM_UP)
+        self._warm_up = WARM_UP if cell.fault == "none" else 0
+        trades = TRADES * (cell.repetitions + self._warm_up)
         self.network = Network(plan_of(mode, s, cell.n, trades, cell.seed))
         self.signatures = Signatures(every=cell.load == "burst-checked")
         settings = settings_of(mode, cell.batch_ms)
@@ -169,9 +170,9 @@ class Run:
         gc.collect()
         gc.disable()
         try:
-            for number in range(self.cell.repetitions + WARM_UP):
+            for number in range(self.cell.repetitions + self._warm_up):
                 repetition = self._repeat(number)
-                if number >= WARM_UP:
+                if number >= self._warm_up:
                     found.append(repetition)
                 self.signatures.forget()
                 gc.collect()

@@ -10,7 +10,7 @@ from watt_chain.block import OutMessage
 from watt_chain.codec import Structure
 from watt_chain.transaction import make_transaction
 
-from watt_tools.paper.actors import Actor, Kind, Settings
+from watt_tools.paper.actors import RELAY_MS, Actor, Kind, Settings
 from watt_tools.paper.joint import JOINT_CHAIN
 from watt_tools.paper.network import Network
 from watt_tools.paper.objects import AccountCall, Bundle, ProvenCall, StepCall, TradeCall, trade_id
@@ -28,13 +28,16 @@ class Client(Actor):
         self._nonces: dict[int, int] = {}
         self.said: dict[tuple[int, str], Bundle] = {}
         "(chain, kind of message) -> its proof."
+        self._heard_ms: int | None = None
+        "When something last happened; None before the start."
 
     def start(self, now_ms: int) -> None:
         """Submit the trade."""
-        raise NotImplementedError
+        self._heard_ms = now_ms
 
     def receive(self, sender: int, kind: int, payload: bytes, now_ms: int) -> None:
         """Certified messages from a node; the first of each kind counts."""
+        self._heard_ms = now_ms
         bundle = codec.decode(payload, Bundle)
         message = codec.decode(bundle.entries[0].message, OutMessage)
         name = bundle.chain, message.kind
@@ -44,6 +47,27 @@ class Client(Actor):
 
     def hear(self, bundle: Bundle, message: OutMessage, payload: bytes) -> None:
         """A message that is new."""
+
+    def awaited(self) -> list[int]:
+        """Areas that have not answered what was asked of them last."""
+        return []
+
+    def deadline_ms(self) -> int | None:
+        """When to ask all nodes, because those whose turn it was have not answered."""
+        return self._heard_ms + RELAY_MS if self._heard_ms is not None and self.awaited() else None
+
+    def expire(self, now_ms: int) -> None:
+        """As deadline_ms."""
+        due = self.deadline_ms()
+        if due is not None and now_ms >= due:
+            self._heard_ms = now_ms
+            for chain in self.awaited():
+                self.send(self.network.addresses(chain), Kind.ASK, self.trade.number.to_bytes(4, "big"))
+
+    def unheard(self, *kinds: str) -> list[int]:
+        """Areas that have said none of these."""
+        chains = dict.fromkeys(self.trade.chains)
+        return [chain for chain in chains if not any((chain, kind) in self.said for kind in kinds)]
 
     def submit(self, chain: int, kind: str, fields: Structure) -> None:
         """Sign a transaction and send it to every node of a chain."""
@@ -59,8 +83,14 @@ class Client(Actor):
 class Parallel(Client):
     """Two-phase commit, all areas at once."""
 
+    def awaited(self) -> list[int]:
+        """Those of the phase; after a refusal it is over."""
+        refused = any(kind == "Refused" for _, kind in self.said)
+        return self.unheard("Prepared", "Refused") or ([] if refused else self.unheard("Committed"))
+
     def start(self, now_ms: int) -> None:
         """First phase."""
+        super().start(now_ms)
         for chain in self.trade.chains:
             self.submit(chain, "Prepare", TradeCall(self.trade))
 
@@ -81,8 +111,14 @@ class Parallel(Client):
 class Sequential(Client):
     """Two-phase commit, one area after the other in both phases."""
 
+    def awaited(self) -> list[int]:
+        """The area whose turn it is; after a refusal it is over."""
+        refused = any(kind == "Refused" for _, kind in self.said)
+        return [] if refused else (self.unheard("Prepared") or self.unheard("Committed"))[:1]
+
     def start(self, now_ms: int) -> None:
         """The first area."""
+        super().start(now_ms)
         self.submit(self.trade.chains[0], "Prepare", TradeCall(self.trade))
 
     def hear(self, bundle: Bundle, message: OutMessage, payload: bytes) -> None:
@@ -103,8 +139,13 @@ class Sequential(Client):
 class Stepping(Client):
     """One consensus per area, one after the other, each with effect at once; not atomic."""
 
+    def awaited(self) -> list[int]:
+        """The area whose turn it is."""
+        return self.unheard("Committed")[:1]
+
     def start(self, now_ms: int) -> None:
         """The first area."""
+        super().start(now_ms)
         self.submit(self.trade.chains[0], "Step", StepCall(self.trade, []))
 
     def hear(self, bundle: Bundle, message: OutMessage, payload: bytes) -> None:
@@ -127,6 +168,7 @@ class Joint(Client):
 
     def start(self, now_ms: int) -> None:
         """Ask the committee; when the accounts are not in its hands yet, have them handed over first."""
+        super().start(now_ms)
         if self.network.plan.handed:
             self.submit(JOINT_CHAIN, "JointTrade", TradeCall(self.trade))
             return
@@ -134,6 +176,10 @@ class Joint(Client):
         self.submit(self.trade.chain, "LockAccount", AccountCall(self.trade.buyer, number))
         for part in self.trade.parts:
             self.submit(part.chain, "LockAccount", AccountCall(part.seller, number))
+
+    def awaited(self) -> list[int]:
+        """Areas that have not handed over their accounts."""
+        return [] if self.network.plan.handed else self.unheard("Handed")
 
     def hear(self, bundle: Bundle, message: OutMessage, payload: bytes) -> None:
         """All accounts are handed over."""

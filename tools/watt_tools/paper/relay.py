@@ -17,7 +17,7 @@ from watt_tools.paper.network import Network
 from watt_tools.paper.objects import AnchorCall, InboxCall, Said
 
 KEPT_MAX: Final = 64
-"""Blocks a normal node keeps in case it has to carry them."""
+"""Blocks a normal node keeps in case it has to carry them: many bursts' worth."""
 
 
 class CertifiedNode(AreaNode):
@@ -29,7 +29,7 @@ class CertifiedNode(AreaNode):
         self._open: dict[int, None] = {}
         "Trades that this area has spoken of, without outcome."
         self._kept: dict[int, tuple[bytes, AppliedBlock]] = {}
-        "Normal nodes: blocks that nobody may have carried yet."
+        "Normal nodes: the last blocks. The main chain takes all in order, so whoever carries one carries those before."
         self._carry_ms: int | None = None
 
     def receive_more(self, sender: int, kind: int, payload: bytes, now_ms: int) -> None:
@@ -66,7 +66,6 @@ class CertifiedNode(AreaNode):
         if len(self._kept) > KEPT_MAX:
             del self._kept[next(iter(self._kept))]
         if not self._open:
-            self._kept.clear()
             self._carry_ms = None
         elif self._carry_ms is None:
             self._carry_ms = now_ms + RELAY_MS

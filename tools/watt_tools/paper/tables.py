@@ -310,8 +310,9 @@ def lying(data: Data) -> Table:
             found = data.found(mode, 2, n, MAIN_DELAY_US, fault="liar")
             split = sum(one.split for one in found)
             lost = sum(one.unfinished for one in found)
-            whole = f"{_ms(data.ms(mode, 2, n, MAIN_DELAY_US, fault='liar'))} ms" if not lost else f"{lost} never"
-            cells.append("-" if not found else whole if not split else f"{split} of {20 * len(found)} half done")
+            whole = f"{_ms(data.ms(mode, 2, n, MAIN_DELAY_US, fault='liar'))} ms"
+            broken = f"{split} of {20 * len(found)} half done" + (f", {lost - split} never" if lost > split else "")
+            cells.append("-" if not found else broken if lost else whole)
         if any(cell != "-" for cell in cells):
             rows.append((str(n), str(faults_tolerated(n)), *cells))
     return Table("lying", "One lying cross-node, two areas, 5 ms one way", ("n", "f", *COMPARED), rows)
