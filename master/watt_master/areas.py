@@ -17,12 +17,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from watt_chain import codec
-from watt_chain.block import OutMessage, decode_certified
+from watt_chain.block import decode_certified
 from watt_chain.codec import DecodeError
 from watt_chain.contract.kinds import Anchor
 from watt_chain.genesis import Genesis
 from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
+from watt_chain.snapshot import Manifest
 from watt_chain.transaction import VerifiedTransactions
+from watt_chain.tree import StateTree
+from watt_node.tally import Tally
 
 from watt_master.archive import BlockRow, TransactionRow
 
@@ -35,11 +38,18 @@ ANSWER_MS = 15_000
 "An anchor without an answer for this long is signed anew; the node itself repeats the same bytes after 10 s."
 
 
+WAITING_MAX = 256
+"""Blocks of one area held in memory for anchoring; while the main chain stands, the rest waits in the archive."""
+
+
 class BlockSink(Protocol):
     """Where verified blocks are kept (watt_master.archive.Archive)."""
 
     def add(self, block: BlockRow, transactions: list[TransactionRow]) -> bool:
         """Store durably; False when it was there already."""
+
+    def block(self, chain: int, height: int) -> BlockRow | None:
+        """A block that was stored."""
 
 
 class AreaHalted(Exception):
@@ -49,7 +59,8 @@ class AreaHalted(Exception):
 def rows_of(applied: AppliedBlock, certified: bytes) -> tuple[BlockRow, list[TransactionRow]]:
     """What the archive stores of an executed block."""
     header = applied.header
-    block = BlockRow(header.chain, header.height, applied.block_hash, header.time_s, certified)
+    messages = tuple(codec.encode(message) for message in applied.out_messages)
+    block = BlockRow(header.chain, header.height, applied.block_hash, header.time_s, certified, messages)
     return block, [
         TransactionRow(tx.txid, header.chain, header.height, position, tx.kind, tx.signer_id, receipt.code)
         for position, (tx, receipt) in enumerate(zip(applied.transactions, applied.receipts, strict=True))
@@ -69,16 +80,28 @@ class Anchorable:
 class AreaReplica:
     """One area, re-executed from its certified blocks."""
 
-    def __init__(self, genesis: Genesis, chain: int, contract: Contract, sink: BlockSink, clock_ms: Callable[[], int]):
-        """At height 0; hand it the archived blocks with `restore`, then live ones with `check`."""
+    def __init__(
+        self,
+        genesis: Genesis,
+        chain: int,
+        contract: Contract,
+        sink: BlockSink,
+        clock_ms: Callable[[], int],
+        snapshot_blocks: int = 0,
+    ) -> None:
+        """At height 0; hand it a snapshot (`install`) and the archived blocks (`restore`), then live ones with `check`.
+
+        snapshot_blocks   heights that are multiples of it leave a state for the next snapshot; 0: none do
+        """
         self.chain = chain
-        self.ledger = Ledger(genesis, chain, contract, VerifiedTransactions())
+        self.ledger = Ledger(genesis, chain, contract, VerifiedTransactions(), freeze_every=snapshot_blocks)
         self.halted = ""
         "Why the area is halted here; empty while all is well."
-        self.refused: dict[str, int] = {}
+        self.refused = Tally()
         "Blocks of stations that were refused, by reason."
         self.waiting: deque[Anchorable] = deque()
-        "Archived blocks above the main chain's anchor, ascending."
+        "Archived blocks above the main chain's anchor, ascending, without a gap; the archive has those that follow."
+        self._anchored = 0
         self._sink = sink
         self._clock_ms = clock_ms
         self._hooks: list[Callable[[bytes, AppliedBlock], None]] = []
@@ -92,13 +115,16 @@ class AreaReplica:
         """Height of the last executed block."""
         return self.ledger.head.height
 
+    def install(self, manifest: Manifest, tree: StateTree) -> None:
+        """Go on from a snapshot of our own. DecodeError when it does not prove itself, and nothing has changed."""
+        self.ledger.install(manifest, tree)
+
     def restore(self, certified: bytes) -> None:
         """Execute the next block of our own archive. AreaHalted when it does not check (a damaged archive)."""
         try:
-            applied = self.ledger.replay(certified)
+            self.ledger.replay(certified)
         except (DecodeError, CorruptionError) as error:
             raise self._halt(str(error)) from None
-        self._remember(certified, applied.out_messages)
 
     def check(self, certified: bytes) -> str:
         """Take the next block from a station: "" when taken, else why the station is wrong about it.
@@ -110,14 +136,12 @@ class AreaReplica:
         try:
             applied = self.ledger.apply(certified)
         except DecodeError as error:
-            reason = str(error)[:80]
-            self.refused[reason] = self.refused.get(reason, 0) + 1
-            return reason
+            return self.refused.count(str(error))
         except CorruptionError as error:
             raise self._halt(str(error)) from None
         block, transactions = rows_of(applied, certified)
         self._sink.add(block, transactions)
-        self._remember(certified, applied.out_messages)
+        self._refill()
         for hook in self._hooks:
             hook(certified, applied)
         return ""
@@ -126,23 +150,31 @@ class AreaReplica:
         self.halted = f"area {self.chain} at height {self.height + 1}: {text}"
         return AreaHalted(self.halted)
 
-    def _remember(self, certified: bytes, messages: tuple[OutMessage, ...]) -> None:
-        parts, block, header, _ = decode_certified(certified)
-        fields = Anchor(block.header, parts.certificate, [codec.encode(message) for message in messages])
-        self.waiting.append(Anchorable(self.chain, header.height, fields, self._clock_ms()))
+    def _refill(self) -> None:
+        """Take from the archive what is to be anchored next, as far as there is room."""
+        at = self.waiting[-1].height if self.waiting else self._anchored
+        while at < self.height and len(self.waiting) < WAITING_MAX:
+            at += 1
+            stored = self._sink.block(self.chain, at)
+            assert stored is not None, "every executed block is archived"
+            parts, block, _, _ = decode_certified(stored.certified)
+            fields = Anchor(block.header, parts.certificate, list(stored.messages))
+            self.waiting.append(Anchorable(self.chain, at, fields, self._clock_ms()))
 
     def anchored(self, height: int) -> None:
         """The main chain has taken in all blocks up to `height`."""
+        self._anchored = max(self._anchored, height)
         while self.waiting and self.waiting[0].height <= height:
             self.waiting.popleft()
+        self._refill()
 
     def status(self) -> dict[str, object]:
         """For status.json."""
         return {
             "height": self.height,
             "block_time_s": self.ledger.head.time_s,
-            "to_anchor": len(self.waiting),
-            "refused": dict(sorted(self.refused.items())),
+            "to_anchor": max(0, self.height - self._anchored),
+            "refused": self.refused.shown(),
             "halted": self.halted,
         }
 

@@ -75,6 +75,10 @@ class MasterConfig(Section, frozen=True, kw_only=True):
             raise FieldProblem(
                 "node", f"chain {self.node.chain}: a master is a validator of the main chain, allowed is 0"
             )
+        if self.node.retention != "archive":
+            raise FieldProblem(
+                "node", f"retention {self.node.retention}: a master keeps every block, allowed is archive"
+            )
         if any(endpoint.chain == 0 for endpoint in self.areas):
             raise FieldProblem("areas", "chain 0 is the main chain; an area has a number from 1 on")
         places = [(endpoint.chain, endpoint.index) for endpoint in self.areas]

@@ -6,6 +6,7 @@ stations into the replicas, what is due out to the chains, and blocks of the mai
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,7 @@ from watt_node.remote import Remote
 from watt_node.service import Fatal, Service, run_service
 
 from watt_master.aggregator import Aggregator
-from watt_master.archive import Archive, ArchiveError
+from watt_master.archive import DAMAGED, Archive, ArchiveDamage, ArchiveError, BlockRow, mark, open_archive
 from watt_master.areas import Anchoring, AreaHalted, AreaReplica, rows_of
 from watt_master.clearing import Clearing
 from watt_master.config import MasterConfig, load_config, load_event, load_key
@@ -35,14 +36,17 @@ from watt_master.links import Link
 from watt_master.offices import Offices
 from watt_master.progress import event_status
 from watt_master.registrar import Registrar, read_file
+from watt_master.restart import AreaSnapshots, Inspection, restore, rows_of_stored
 from watt_master.view import MAIN, View
 
 TICK_S = 0.25
 "Offices look at the clock this often when no block wakes them; a deadline is met within it."
 ANCHORS_PENDING_MAX = 64
 "Own anchors without a block at most; the pool takes 256 of one signer."
-RESTORE_YIELD = 20
-"Archived area blocks executed at start before consensus gets a turn (some 5 ms each)."
+RESTORE_TOLD_S = 5.0
+"A start that takes long says how far it is."
+SNAPSHOT_LOOK_S = 1.0
+"How often it is looked whether an area has a new state to be stored."
 
 
 class Master:
@@ -58,8 +62,13 @@ class Master:
         self._endpoints = config.endpoints()
         self._check_areas()
         self.archive: Archive | None = None
+        self._archive_path = self.node.data / "archive.sqlite"
+        self._snapshots: dict[int, AreaSnapshots] = {}
+        self._inspection = Inspection(self._archive_path, self.node.network)
         self._replicas = {
-            chain: AreaReplica(self.node.genesis, chain, AreaContract(Market()), self, monotonic_ms)
+            chain: AreaReplica(
+                self.node.genesis, chain, AreaContract(Market()), self, monotonic_ms, config.node.snapshot_blocks
+            )
             for chain in self._endpoints
         }
         ledgers: dict[int, Ledger] = {chain: replica.ledger for chain, replica in self._replicas.items()}
@@ -124,16 +133,25 @@ class Master:
         """Archive and consensus first; then the areas are brought up to the archive, and followed."""
         try:
             self.node.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.archive = Archive(self.node.data / "archive.sqlite", self.node.network)
+            self.archive, repaired = open_archive(self._archive_path, self.node.network)
+            self._snapshots = {
+                chain: AreaSnapshots(self.node.data, chain, self.node.network) for chain in self._replicas
+            }
         except OSError as error:
             raise ConfigError(f"{self.node.data}: cannot use the data folder: {error.strerror}") from None
         except ArchiveError as error:
             raise Fatal(str(error)) from None
+        if repaired:
+            kept_as = self._archive_path.name + DAMAGED
+            self._log.error("archive-repaired", reason=repaired, kept_as=kept_as)
         await self.node.start()
-        self._archive_missed()
-        self._live = True
-        for replica in self._replicas.values():
-            await self._restore(replica)
+        try:
+            self._archive_missed()
+            self._live = True
+            for replica in self._replicas.values():
+                await self._restore(replica)
+        except ArchiveError as error:
+            raise self._fatal(error) from None
         context, name = self.node.peers.client_context, self.node.name
         self._links[MAIN] = Link([self.node], self._refused)
         for chain, endpoints in self._endpoints.items():
@@ -150,6 +168,15 @@ class Master:
         for link in self._links.values():
             self._begin(link.run())
         self._begin(self._steps())
+        self._begin(self._write_snapshots())
+        self._begin(self._inspection.run())
+
+    def _fatal(self, error: ArchiveError) -> Fatal:
+        """The line that ends the daemon; the next start repairs what is damaged."""
+        if not isinstance(error, ArchiveDamage):
+            return Fatal(str(error))
+        mark(self._archive_path, str(error))
+        return Fatal(f"{error}; the next start keeps what is sound and fetches the rest again")
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -160,12 +187,13 @@ class Master:
         """A task that fails ends the daemon: half a master would look alive and do nothing."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            fatal = Fatal(str(error)) if isinstance(error, ArchiveError) else error
+            fatal = self._fatal(error) if isinstance(error, ArchiveError) else error
             context = {"message": "master stopped", "exception": fatal}
             asyncio.get_running_loop().call_exception_handler(context)
 
     async def stop(self) -> None:
         """Close connections and files; every archived block is already on disk."""
+        self._inspection.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -184,18 +212,36 @@ class Master:
         assert self.archive is not None
         return self.archive.add(*rows)  # type: ignore[arg-type]  # BlockSink.add, passed through
 
-    async def _restore(self, replica: AreaReplica) -> None:
-        """Execute what the archive holds of an area."""
+    def block(self, chain: int, height: int) -> BlockRow | None:
+        """As `add`, the way back."""
         assert self.archive is not None
+        return self.archive.block(chain, height)
+
+    async def _restore(self, replica: AreaReplica) -> None:
+        """Bring an area to what the archive holds of it."""
+        assert self.archive is not None
+        snapshots = self._snapshots[replica.chain]
+        told_s = time.monotonic()
         try:
-            for certified in self.archive.blocks(replica.chain):
-                replica.restore(certified)
-                replica.anchored(self.view.anchor_height(replica.chain))
-                if replica.height % RESTORE_YIELD == 0:
-                    await asyncio.sleep(0)
+            async for height in restore(replica, self.archive, snapshots):
+                if time.monotonic() - told_s > RESTORE_TOLD_S:
+                    told_s = time.monotonic()
+                    of = self.archive.height(replica.chain)
+                    self._log.info("restoring", chain=replica.chain, height=height, of=of)
         except AreaHalted as halted:
-            raise Fatal(f"{self.node.data / 'archive.sqlite'}: {halted}") from None
-        self._log.info("area-restored", chain=replica.chain, height=replica.height)
+            raise Fatal(f"{self._archive_path}: {halted}") from None
+        for event, fields in snapshots.reports:
+            self._log.error(event, chain=replica.chain, **fields)
+        replica.anchored(self.view.anchor_height(replica.chain))
+        self._log.info("area-restored", chain=replica.chain, height=replica.height, from_snapshot=snapshots.written)
+
+    async def _write_snapshots(self) -> None:
+        """One state after the other, so that the next start need not execute everything."""
+        while True:
+            for chain, replica in self._replicas.items():
+                if await self._snapshots[chain].write(replica):
+                    self._log.debug("area-snapshot", chain=chain, height=self._snapshots[chain].written)
+            await asyncio.sleep(SNAPSHOT_LOOK_S)
 
     async def _follow(self, replica: AreaReplica, remote: Remote) -> None:
         """Take in an area's blocks for ever, or until its quorum proves broken."""
@@ -218,7 +264,7 @@ class Master:
         try:
             self.archive.add(*rows_of(applied, certified))
         except ArchiveError as error:
-            context = {"message": "master stopped", "exception": Fatal(str(error))}
+            context = {"message": "master stopped", "exception": self._fatal(error)}
             asyncio.get_running_loop().call_exception_handler(context)
             return
         for tx, receipt in zip(applied.transactions, applied.receipts, strict=True):
@@ -237,13 +283,10 @@ class Master:
         if have >= head:
             return
         self._log.info("archive-behind", archived=have, height=head)
-        again = Ledger(self.node.genesis, MAIN, MainContract(Market()), self.node.verified)
-        for height in range(1, head + 1):
-            certified = self.node.block(height)
-            assert certified is not None, "the node has every block up to its height"
-            applied = again.replay(certified)
-            if height > have:
-                self.archive.add(*rows_of(applied, certified))
+        for height in range(have + 1, head + 1):
+            stored = self.node.stored(height)
+            assert stored is not None, "a master keeps every block (MasterConfig)"
+            self.archive.add(*rows_of_stored(stored, self.node.network))
 
     def _anchor_refused(self, fields_raw: bytes, code: str) -> None:
         header = codec.decode(codec.decode(fields_raw, Anchor).header, Header, HEADER_SIZE_MAX)
@@ -288,6 +331,7 @@ class Master:
             }
             for chain, replica in self._replicas.items()
         }
+        status["archive"] = {"looked_at": self._inspection.blocks, "whole": self._inspection.done}
         status["anchors"] = {
             "submitted": self._anchoring.submitted,
             "refused": dict(sorted(self.anchors_refused.items())),

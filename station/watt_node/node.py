@@ -30,6 +30,7 @@ from watt_chain.transaction import (
 )
 
 from watt_node.arrivals import Arrivals
+from watt_node.blocklog import StoredBlock
 from watt_node.channel import PROTOCOL, Hello
 from watt_node.clock import ProtocolClock, machine_ms, monotonic_ms
 from watt_node.config import (
@@ -309,6 +310,10 @@ class Node:
     def block(self, height: int) -> bytes | None:
         """CertifiedBlock bytes of a height from the block log."""
         return None if self._vault is None else self._vault.block(height)
+
+    def stored(self, height: int) -> StoredBlock | None:
+        """A block of the log with its outcome."""
+        return None if self._vault is None else self._vault.stored(height)
 
     async def next_block(self) -> None:
         """Returns when another block has become final."""

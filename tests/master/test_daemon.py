@@ -15,6 +15,7 @@ from watt_master.config import AggregatorSection, GridSection, MasterConfig, Reg
 from watt_master.service import Master
 from watt_node.config import ClockSection, EndpointSection
 from watt_node.log import Log
+from watt_node.service import Fatal
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
 
@@ -119,6 +120,45 @@ def test_given_four_masters_and_four_stations_when_one_of_each_is_gone_then_ever
         finally:
             for master in masters:
                 await master.stop()
+            await net.close()
+        assert not net.failures, net.failures
+
+    asyncio.run(scenario())
+
+
+def test_given_a_changed_byte_in_the_archive_when_started_then_it_stops_with_one_line_and_the_next_start_heals(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        net = Network(tmp_path, areas=(1,), masters=1, contract=lambda: AreaContract(Market()))
+        station = await net.start(1, 0)
+        master = Master(config_of(net), Log("master", "debug", net.log))
+        await master.start()
+        await until(lambda: station.height() > 0 and master.archive.height(1) == station.height(), what="archived")
+        await until(lambda: bool(master.status()["archive"]["whole"]), what="looked through")  # type: ignore[index]
+        height = station.height()
+        certified = station.block(1)
+        assert certified is not None
+        await master.stop()
+        path = master.folder / "archive.sqlite"
+        data = bytearray(path.read_bytes())
+        data[data.index(certified[-40:])] ^= 1
+        path.write_bytes(data)
+
+        stopped = Master(config_of(net), Log("master", "debug", net.log))
+        with pytest.raises(Fatal, match="block 1 of chain 1 does not check; the next start"):
+            await stopped.start()
+        await stopped.stop()
+
+        healed = Master(config_of(net), Log("master", "debug", net.log))
+        await healed.start()
+        try:
+            await until(lambda: healed.archive.height(1) >= height, what="fetched again")
+            await until(lambda: bool(healed.status()["archive"]["whole"]), what="whole")  # type: ignore[index]
+            assert healed.archive.block(1, 1).certified == certified
+            assert "archive-repaired" in net.log.getvalue()
+        finally:
+            await healed.stop()
             await net.close()
         assert not net.failures, net.failures
 

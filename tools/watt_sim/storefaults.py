@@ -13,8 +13,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from watt_master.archive import ArchiveError
 from watt_node.disk import StoreError
 
+from watt_sim import archivecrash
 from watt_sim.planting import Edit, Mutant, plant
 from watt_sim.storecrash import cuts, second_cuts
 from watt_sim.storeflips import flip
@@ -198,6 +200,33 @@ FAULTS = (
 )
 
 
+_ARCHIVE = "watt_master.archive"
+_SYNC = "PRAGMA synchronous=FULL"
+
+ARCHIVE_FAULTS = (
+    _fault("the archive syncs copies only", "-", (_ARCHIVE, "Archive._open", _SYNC, "PRAGMA synchronous=NORMAL")),
+    _fault("the archive never syncs", "-", (_ARCHIVE, "Archive._open", _SYNC, "PRAGMA synchronous=OFF")),
+    _fault(
+        "block and transactions are two commits",
+        "-",
+        (
+            _ARCHIVE,
+            "Archive._add",
+            "self._db.executemany(",
+            'self._db.execute("COMMIT")\n        self._db.execute("BEGIN")\n        self._db.executemany(',
+        ),
+    ),
+    _fault(
+        "a block's checksum is not looked at", "-", (_ARCHIVE, "Archive._block_of", "_sum(values) != total", "False")
+    ),
+    _fault(
+        "transactions are under no checksum",
+        "-",
+        (_ARCHIVE, "Archive.check", "or _sum(txs) != block[-1]", ""),
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What became of one planted fault."""
@@ -217,29 +246,30 @@ def hunt(fault: Mutant) -> Found:
     begun = time.monotonic()
     tries, by, where = 0, "", ""
     try:
-        for tries, (by, where) in enumerate(_trials(), start=1):  # noqa: B007  # the last values are used below
+        for tries, (by, where) in enumerate(_trials(fault in ARCHIVE_FAULTS), start=1):  # noqa: B007  # the last values are used below
             if where:
                 break
-    except (StoreError, Broken) as error:
+    except (StoreError, ArchiveError, Broken) as error:
         by, where = "undisturbed run", str(error)
     return Found(
         fault.name, fault.rule, by if where else "", where[:150], tries, int((time.monotonic() - begun) * 1000)
     )
 
 
-def _trials() -> Iterator[tuple[str, str]]:
+def _trials(archive: bool) -> Iterator[tuple[str, str]]:
     """(who looks, what is wrong or "") of every crash and every changed byte, in turn."""
+    crashes = (("crash", archivecrash.cuts),) if archive else (("crash", cuts), ("second crash", second_cuts))
     for first in range(STRIDE):
-        for by, strides in (("crash", cuts), ("second crash", second_cuts)):
+        for by, strides in crashes:
             for _, one in strides(STRIDE, first=first):
                 yield by, one.outcome and f"{one.scenario}, operation {one.step}, {one.variant}: {one.text}"
-        for tally in flip(STRIDE, first):
+        for tally in (archivecrash.flip if archive else flip)(STRIDE, first):
             yield "changed byte", tally.wrong[0] if tally.wrong else ""
 
 
 def hunt_all(names: list[str] | None = None) -> Iterator[Found]:
     """One child process for each fault, in order."""
-    for fault in [fault for fault in FAULTS if names is None or fault.name in names]:
+    for fault in [fault for fault in (*FAULTS, *ARCHIVE_FAULTS) if names is None or fault.name in names]:
         command = [sys.executable, "-m", "watt_sim.storefaults", fault.name]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
         if done.returncode:
@@ -251,7 +281,7 @@ def hunt_all(names: list[str] | None = None) -> Iterator[Found]:
 
 def main(name: str) -> int:
     """In the child; one line of JSON."""
-    print(json.dumps(asdict(hunt(next(fault for fault in FAULTS if fault.name == name)))))
+    print(json.dumps(asdict(hunt(next(fault for fault in (*FAULTS, *ARCHIVE_FAULTS) if fault.name == name)))))
     return 0
 
 

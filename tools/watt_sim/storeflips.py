@@ -53,6 +53,8 @@ class Tally:
     flips: int = 0
     cuts: int = 0
     noticed: int = 0
+    harmless: int = 0
+    "Where nothing is stored: every answer is as before."
     like_a_crash: int = 0
     "Cut just behind a record: so looks a file whose last record a power cut took, and nobody can tell."
     refused: int = 0
@@ -70,6 +72,7 @@ class Tally:
         self.noticed += how in ("noticed", "doubted", "refused")
         self.doubted += how == "doubted"
         self.refused += how == "refused"
+        self.harmless += how == "harmless"
         self.like_a_crash += how == "like-a-crash"
         if how == "wrong":
             self.wrong.append(f"{change.name}, byte {change.at}, bit {change.bit}: {text[:200]}")

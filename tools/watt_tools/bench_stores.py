@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
+from watt_sim import archivecrash
 from watt_sim.power import VARIANTS
 from watt_sim.storecrash import FAILURES, OUTCOMES, SCENARIOS, Row, cuts, second_cuts, sequences, steps_of, store_of
-from watt_sim.storefaults import FAULTS, Found, hunt_all
+from watt_sim.storefaults import ARCHIVE_FAULTS, FAULTS, Found, hunt_all
 from watt_sim.storeflips import Tally, flip
 
 PROGRESS_S = 0.5
@@ -47,9 +49,10 @@ def _crashes(share: int, progress: Progress) -> tuple[list[Row], float]:
         for step in steps_of(scenario):
             store = store_of(step.name)
             rows.setdefault(store, Row(store)).steps += 1
+    rows[archivecrash.STORE] = Row(archivecrash.STORE, archivecrash.operations())
     begun = time.process_time()
     count = 0
-    for tries in (cuts(share), second_cuts(share)):
+    for tries in (cuts(share), archivecrash.cuts(share), second_cuts(share)):
         for store, found in tries:
             rows.setdefault(store, Row(store)).add(found)
             count += 1
@@ -59,7 +62,7 @@ def _crashes(share: int, progress: Progress) -> tuple[list[Row], float]:
 
 def _flips(share: int, progress: Progress) -> list[Tally]:
     tallies: dict[str, Tally] = {}
-    for tally in flip(share):
+    for tally in chain(flip(share), archivecrash.flip(share)):
         tallies[tally.kind] = tally
         tried = sum(one.flips + one.cuts for one in tallies.values())
         progress.show(f"{tried} changed files, {sum(len(one.wrong) for one in tallies.values())} wrong ({tally.kind})")
@@ -76,7 +79,7 @@ def main(share: int, faults: bool, as_json: bool) -> int:
     if faults:
         for one in hunt_all():
             found.append(one)
-            progress.show(f"{len(found)} of {len(FAULTS)} planted faults: {one.name}")
+            progress.show(f"{len(found)} of {len(FAULTS) + len(ARCHIVE_FAULTS)} planted faults: {one.name}")
     progress.clear()
     bad = sum(row.bad for row in rows) + sum(len(tally.wrong) for tally in tallies) + sum(not one.by for one in found)
     if as_json:
@@ -136,12 +139,15 @@ def _print(
         )
     )
     say(f"\n{len(VARIANTS)} images and {len(FAILURES)} refusals for each operation; {rate:.0f} a second of CPU\n")
-    head = ["file", "bits flipped", "cuts", "noticed", "cut as a crash cuts", "in doubt", "refused", "wrong"]
+    head = ["file", "bits flipped", "cuts", "noticed", "harmless", "like a crash", "in doubt", "refused", "wrong"]
     say(
         table(
             head,
             [
-                [one.kind, one.flips, one.cuts, one.noticed, one.like_a_crash, one.doubted, one.refused, len(one.wrong)]
+                [
+                    *(one.kind, one.flips, one.cuts, one.noticed, one.harmless, one.like_a_crash),
+                    *(one.doubted, one.refused, len(one.wrong)),
+                ]
                 for one in tallies
             ],
         )

@@ -1,0 +1,126 @@
+"""What a master starts from: snapshots of its areas' states, the archive's blocks after them, a look at all the rest.
+
+    area<chain>/snapshot-<height>.state     as a station writes them (watt_node.snapshots), the last two of each area
+
+A snapshot proves itself (certificate and state root), so it needs no order towards the archive; it is used when the
+archive goes on from it. Whatever else the archive holds is looked at in a thread while the master runs (`Inspection`);
+damage stops the master with one line, and the next start repairs the archive (`archive.open_archive`).
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from watt_chain.block import block_hash, decode_certified
+from watt_chain.codec import DecodeError
+from watt_chain.transaction import decode_transaction
+from watt_node.blocklog import StoredBlock
+from watt_node.disk import RealDisk
+from watt_node.snapshots import SnapshotError, Snapshots
+
+from watt_master.archive import Archive, ArchiveDamage, ArchiveError, BlockRow, TransactionRow
+from watt_master.areas import AreaReplica
+
+RESTORE_YIELD = 20
+"Archived area blocks executed at start before consensus gets a turn (some 5 ms each)."
+INSPECT_PAUSE_S = 0.05
+"Between two goes of the inspection: it must not keep a core, or the disk, from the master's work."
+
+
+class AreaSnapshots:
+    """The snapshots of one area."""
+
+    def __init__(self, folder: Path, chain: int, network: bytes) -> None:
+        """`folder`: the master's data folder. OSError when the area's folder cannot be made."""
+        path = folder / f"area{chain}"
+        path.mkdir(mode=0o700, exist_ok=True)
+        self._snapshots = Snapshots(RealDisk(path), chain, network)
+        self.written = 0
+        "Height of the newest one on disk."
+        self.reports: list[tuple[str, dict[str, object]]] = []
+        "(event, fields) worth a line in the log."
+
+    def install(self, replica: AreaReplica, archived: int) -> None:
+        """Bring a new replica to the newest good snapshot that the archive goes on from, if there is one."""
+        for height in reversed(self._snapshots.heights()):
+            if height > archived:
+                continue
+            try:
+                replica.install(*self._snapshots.read(height))
+            except (SnapshotError, DecodeError) as error:
+                kept_as = self._snapshots.set_aside(height)
+                self.reports.append(("snapshot-damaged", {"height": height, "reason": error, "kept_as": kept_as}))
+                continue
+            self.written = height
+            return
+
+    async def write(self, replica: AreaReplica) -> bool:
+        """Store the newest state that the replica holds still, in a thread; False when there is no new one."""
+        frozen = replica.ledger.frozen
+        if not frozen or frozen[-1].height <= self.written:
+            return False
+        state = frozen[-1]
+        await asyncio.get_running_loop().run_in_executor(None, self._snapshots.write, state)
+        self.written = state.height
+        frozen.clear()  # nobody fetches an area's state from a master: it need not be held twice
+        return True
+
+
+async def restore(replica: AreaReplica, archive: Archive, snapshots: AreaSnapshots) -> AsyncIterator[int]:
+    """Bring a new replica to the archive's last block; yields heights on the way. AreaHalted, ArchiveError."""
+    archived = archive.height(replica.chain)
+    snapshots.install(replica, archived)
+    for certified in archive.blocks(replica.chain, replica.height + 1):
+        replica.restore(certified)
+        if replica.height % RESTORE_YIELD == 0:
+            yield replica.height
+            await asyncio.sleep(0)
+    replica.ledger.frozen.clear()
+
+
+def rows_of_stored(stored: StoredBlock, network: bytes) -> tuple[BlockRow, list[TransactionRow]]:
+    """What the archive stores of a block that the block log has with its outcome."""
+    _, block, header, _ = decode_certified(stored.certified)
+    hash_ = block_hash(network, block.header)
+    row = BlockRow(header.chain, header.height, hash_, header.time_s, stored.certified, tuple(stored.messages))
+    rows: list[TransactionRow] = []
+    for position, (raw, code) in enumerate(zip(block.transactions, stored.codes, strict=True)):
+        tx = decode_transaction(raw)
+        rows.append(TransactionRow(tx.txid, header.chain, header.height, position, tx.kind, tx.signer_id, code))
+    return row, rows
+
+
+class Inspection:
+    """Reads the whole archive once after a start, in a thread and on a connection of its own."""
+
+    def __init__(self, path: Path, network: bytes) -> None:
+        self._path, self._network = path, network
+        self._ending = threading.Event()
+        self.blocks = 0
+        "Looked at so far."
+        self.done = False
+
+    async def run(self) -> None:
+        """Returns when everything was looked at. ArchiveDamage."""
+        await asyncio.get_running_loop().run_in_executor(None, self._run)
+
+    def end(self) -> None:
+        """Have the thread end soon."""
+        self._ending.set()
+
+    def _run(self) -> None:
+        try:
+            archive = Archive(self._path, self._network, read_only=True)
+        except ArchiveDamage:
+            raise
+        except ArchiveError:
+            return  # it is being closed; the next start looks again
+        try:
+            for looked in archive.check(lambda: not self._ending.is_set()):
+                self.blocks = looked
+                time.sleep(INSPECT_PAUSE_S)
+            self.done = not self._ending.is_set()
+        finally:
+            archive.close()
