@@ -223,7 +223,8 @@ def panels_png(title: str, panels: Sequence[Panel], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    size = (4.1 * len(panels), 4.2)
+    size = (max(8.2, 4.1 * len(panels)), 4.2)
+    top = max(high for panel in panels for line in panel.lines for _, _, _, high in line.points)
     figure, all_axes = pyplot.subplots(1, len(panels), figsize=size, dpi=90, squeeze=False, sharey=True)
     labelled: dict[str, Any] = {}
     for axes, panel in zip(all_axes[0], panels, strict=True):
@@ -239,7 +240,7 @@ def panels_png(title: str, panels: Sequence[Panel], path: Path) -> None:
             )
         axes.set_title(panel.title, fontsize=10)
         axes.set_xlabel(panel.x_label, fontsize=9)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * top)
         axes.set_xticks(sorted({point[0] for line in panel.lines for point in line.points}))
         axes.margins(x=0.12)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)

@@ -88,7 +88,7 @@ def _over_transactions(data: Data, s: int) -> Panel:
     wanted = (
         ("normal node", "paper", "normal"),
         ("cross-node, as the paper prints it", "paper", "cross"),
-        ("cross-node, ours", "ours", "cross"),
+        ("cross-node, ours (hardly more than a normal node)", "ours", "cross"),
     )
     for colour, (label, mode, role) in enumerate(wanted):
         points: Points = [

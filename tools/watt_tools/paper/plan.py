@@ -34,7 +34,7 @@ def cells(stage: str, *, quick: bool = False) -> list[Cell]:
 
 
 def _sweep(quick: bool) -> Iterable[Cell]:
-    shards, nodes, delays = ((2, 3, 5), (2, 4), (0, 5000)) if quick else (SHARDS, NODES, DELAYS_US)
+    shards, nodes, delays = ((2, 3, 5, 8), (2, 4), (0, 5000)) if quick else (SHARDS, NODES, DELAYS_US)
     return [Cell(mode, s, n, delay) for delay in delays for s in shards for n in nodes for mode in COMPARED]
 
 

@@ -144,8 +144,10 @@ def _beside(found: dict[str, float]) -> tuple[str, str, str]:
 def by_delay(data: Data) -> Table:
     """The eight time ratios at every delay, against every baseline."""
     rows = []
-    delays = [f"{delay_us / 1000:g}" for delay_us in data.delays()]
-    for one in verdicts.eleven(data):
+    ratios = verdicts.eleven(data)
+    known = {delay for one in ratios for baseline in verdicts.BASELINES for delay in one.get(baseline, {})}
+    delays = sorted(known, key=float)
+    for one in ratios:
         for baseline in verdicts.BASELINES:
             found = one.get(baseline, {})
             if found and one["number"] != 5:  # the paper gives two numbers for one cell
@@ -183,7 +185,8 @@ def findings(data: Data) -> Table:
     rows = []
     for one in verdicts.findings(data):
         if "growth" in one:
-            figure = ", ".join(f"{mode} x {value:.2f}" for mode, value in one["growth"].items()) + " from n = 2 to 5"
+            grown = ", ".join(f"{mode} x {value:.2f}" for mode, value in one["growth"].items())
+            figure = f"{grown} from n = 2 to 5" if grown else "-"
         else:
             figure = f"{one['holds']} of {one['of']}"
         rows.append((one["row"], one["finding"], figure, _word(one["pass"])))
