@@ -18,7 +18,18 @@ from watt_market.across import NOTHING
 from watt_market.book import check_book
 from watt_market.bound import ceil_div
 from watt_market.checker import Checker
-from watt_market.greedy import Answer, bounded, cut, falling, idle, least_rho, search_area, use_up
+from watt_market.greedy import (
+    Answer,
+    bounded,
+    cut,
+    falling,
+    idle,
+    least_rho,
+    opening_scaled,
+    priced,
+    search_area,
+    use_up,
+)
 from watt_market.improve import ROUNDS
 from watt_market.network import Network, Trade, finish_inside, search_inside
 from watt_market.options import Options, options_of
@@ -74,6 +85,8 @@ class Search:
         self.areas = [upper.problem(book, spec, rules, self.options) for book in self.books]
         self.rho_scaled = 0
         self.answers: list[Answer | None] = [None] * len(self.areas)
+        self._opening = [0] * len(self.areas)
+        "The bound of each area before it is searched."
         self.across: Trade | None = None
         if self.options.crossings and self.areas:
             self.across = Trade(Network(self.areas, self.books, self.options.headroom_wh))
@@ -83,6 +96,7 @@ class Search:
         if self.areas:
             merged = self.areas if self.across is None else [self.across.network.both]
             self.rho_scaled = least_rho(merged, self.spec.budget_u, self.areas[0].charge_u)
+        self._opening = [self._opened(number) for number in range(len(self.areas))]
         if self.across is None:
             answers = self.run(search_area, [(area, self.rho_scaled) for area in self.areas])
         else:
@@ -130,6 +144,12 @@ class Search:
             bound_u=ceil_div(rho * self.spec.budget_u, SCALE) + sum(term.bound_u for term in terms),
             across=beyond,
         )
+
+    def _opened(self, number: int) -> int:
+        if self.across is not None:
+            return self.across.opening_scaled(number, self.rho_scaled)
+        area = self.areas[number]
+        return opening_scaled(area, self.rho_scaled, priced(area, self.rho_scaled).prices)
 
     def _idle(self, number: int) -> Answer:
         if self.across is not None:
@@ -190,8 +210,8 @@ class Search:
         inside = sum(value_u(area, rows) for area, rows in zip(self.areas, energies, strict=True))
         return inside + (0 if self.across is None else value_u(self.across.network.both, crossings))
 
-    def _bound_scaled(self, answers: Sequence[Answer]) -> int:
-        areas = sum(answer.scaled for answer in answers)
+    def _bound_scaled(self, answers: Sequence[Answer], missing_scaled: int = 0) -> int:
+        areas = sum(answer.scaled for answer in answers) + missing_scaled
         beyond = 0 if self.across is None else self.across.terms_scaled(areas)
         return self.rho_scaled * self.spec.budget_u + beyond + areas
 
@@ -199,7 +219,9 @@ class Search:
         known = [(area, answer) for area, answer in zip(self.areas, self.answers, strict=True) if answer is not None]
         value = sum(value_u(area, answer.energies) for area, answer in known)
         value += 0 if self.across is None else value_u(self.across.network.both, self.across.energies)
-        return Progress(stage, value, ceil_div(self._bound_scaled([answer for _, answer in known]), SCALE))
+        missing = sum(opening for opening, found in zip(self._opening, self.answers, strict=True) if found is None)
+        bound = self._bound_scaled([answer for _, answer in known], missing)
+        return Progress(stage, value, ceil_div(bound, SCALE))
 
 
 class Market(Checker):

@@ -140,6 +140,13 @@ def least_rho(areas: Sequence[AreaProblem], budget_u: int, charge_u: int) -> int
     return high
 
 
+def opening_scaled(area: AreaProblem, rho_scaled: int, prices: Sequence[int]) -> int:
+    """The bound of an area at the multipliers of prices, where no pair gains anything: the terms of the caps alone."""
+    at = start_at(area, rho_scaled, prices)
+    parts = ((area.offer_caps, at.u), (area.bid_caps, at.q))
+    return sum(int((caps.astype(object) * rows).sum()) for caps, rows in parts)
+
+
 @dataclass(slots=True)
 class Answer:
     """What is known of one area at one rho: a feasible matching and a bound."""

@@ -22,7 +22,7 @@ from watt_market.across import TERMS_MAX, Headroom, Rows
 from watt_market.border import Edge, Multipliers, stacked
 from watt_market.bound import Bound, ceil_div
 from watt_market.dual import polish, sweep
-from watt_market.greedy import Answer, Priced, bounded, cut, idle, priced, start_at, worth_scaled
+from watt_market.greedy import Answer, Priced, bounded, cut, idle, opening_scaled, priced, start_at, worth_scaled
 from watt_market.improve import Field, improved, inside
 from watt_market.prices import merge_slot
 from watt_market.primal import UNLIMITED, Energies, Filling, Links, cost_u, table
@@ -325,6 +325,7 @@ class Trade:
         """Merge all areas; where books are small, find the multipliers of all at once."""
         if self._plan is None:
             self._plan = plan(self.network, rho_scaled)
+            self._h = self._plan.edges - np.array(self._plan.prices, dtype=object)[None, :]
             if self.network.is_small:
                 whole, charges_u = self.network.whole()
                 start = start or start_at(whole, rho_scaled, self._plan.prices)
@@ -353,6 +354,13 @@ class Trade:
         if at is None:
             return idle(area, rho_scaled, made.edges[number].tolist())
         return Answer({}, at, Bound(area, rho_scaled, at.copy()).scaled())
+
+    def opening_scaled(self, number: int, rho_scaled: int) -> int:
+        """The bound of an area before it is searched; nothing where that of all areas is known already."""
+        made = self.prepare(rho_scaled)
+        if self._ats[number] is not None:
+            return 0
+        return opening_scaled(self.network.areas[number], rho_scaled, made.edges[number].tolist())
 
     def find(self, rho_scaled: int, inside: Sequence[Energies]) -> None:
         """Cross what the areas have not paired inside of what the plan sells and buys."""

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from market_world import RICH, bid, book_of, brute_force_u, offer, random_books, rules, signal, terms_of
+from msgspec.structs import replace
 from watt_chain.contract.market import Book, Solution
 from watt_chain.contract.market import Market as MarketProtocol
 from watt_market import engine
-from watt_market.engine import Market, MarketError
+from watt_market.engine import Market, MarketError, Search
 from watt_market.primal import Filling
 from watt_market.solver import SolverError
 from watt_market.upper import problem
@@ -179,3 +180,12 @@ def test_given_a_budget_for_a_few_wh_then_they_are_bought_and_no_more() -> None:
         filling.settle()
     assert sorted(int(wh.sum()) for wh in rich.energies.values()) == [60, 90]
     assert [wh.tolist() for wh in poor.energies.values()] == [[7]]
+
+
+def test_given_areas_searched_one_by_one_then_the_bound_only_falls() -> None:
+    books, alpha = random_books(4, 6, 5, areas=4)
+    for rule_set in (rules(), rules(crossings=4), replace(rules(crossings=4), headroom_w=[(2, 400)])):
+        steps = list(Search(books, signal(alpha, budget_u=900_000), rule_set).steps())
+        bounds = [step.bound_u for step in steps]
+        assert bounds == sorted(bounds, reverse=True)
+        assert all(step.value_u <= step.bound_u for step in steps)

@@ -253,3 +253,43 @@ def test_the_help_names_every_action(capsys: pytest.CaptureFixture[str]) -> None
     text = capsys.readouterr().out
     assert all(action in text for action in ("clear", "check", "explain", "plot"))
     assert market_cli.PROBLEMS_SHOWN == 20
+
+
+ACROSS: dict[str, Any] = copy.deepcopy(BOOK) | {
+    "rules": {"base": 1, "crossings": 2},
+    "headroom_w": {"2": 200},
+    "users": BOOK["users"] | {"gus": 2},
+    "entries": [
+        *BOOK["entries"],
+        {"id": "gus-buys", "side": "buy", "user": "gus", "price_u_per_wh": 990, "slot_wh": [100, 100]},
+    ],
+}
+
+
+def test_pairs_of_two_areas_are_shown_checked_explained_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book, certificate = write(tmp_path, ACROSS), tmp_path / "certificate.json"
+    assert main(["market", "clear", str(book), "--certificate", str(certificate), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    crossings = [pair for pair in data["pairs"] if pair["area"] != pair["bid_area"]]
+    assert crossings and all(pair["charge_u"] == 5 * (2 * 7 + 9) for pair in crossings)
+    into = [sum(pair["slot_wh"][t] for pair in crossings if pair["bid_area"] == 2) for t in (0, 1)]
+    assert max(into) <= 200 * 900 // 3_600
+    assert data["charge_u"] == sum(pair["charge_u"] for pair in data["pairs"])
+    assert main(["market", "clear", str(book)]) == 0
+    assert "1 > 2" in capsys.readouterr().out
+    assert main(["market", "check", str(certificate)]) == 0
+    assert main(["market", "explain", str(certificate), crossings[0]["bid"]]) == 0
+    assert f"matched with {crossings[0]['offer']}" in capsys.readouterr().out
+    assert main(["market", "plot", str(certificate)]) == 0
+    assert certificate.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_a_book_cleared_by_two_processes_has_the_same_certificate(tmp_path: Path) -> None:
+    book = write(tmp_path, ACROSS)
+    for jobs in (1, 2):
+        target = tmp_path / f"{jobs}.json"
+        assert main(["market", "clear", str(book), "--certificate", str(target), "--jobs", str(jobs)]) == 0
+    one, two = (json.loads((tmp_path / f"{jobs}.json").read_text()) for jobs in (1, 2))
+    assert one["solution"] == two["solution"]

@@ -82,12 +82,7 @@ def measure(households: int, areas: int, budget: str, chosen: argparse.Namespace
 
     made = homes(households, areas, chosen.seed)
     spec = made.spec
-    where = (
-        market_run.cluster(None if chosen.scheduler == "local" else chosen.scheduler, chosen.jobs)
-        if chosen.scheduler
-        else market_run.processes(chosen.jobs)
-    )
-    with where as run:
+    with market_run.chosen(chosen.scheduler, chosen.jobs) as run:
         if budget == "tight":
             spec = replace(spec, budget_u=_free_cost_u(made.books, spec) * TIGHT_PERCENT // 100)
         begun, cpu = time.monotonic(), _cpu_s()

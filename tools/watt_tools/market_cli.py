@@ -19,6 +19,7 @@ from watt_tools import market_bench, market_gain, market_peers
 
 if TYPE_CHECKING:
     from watt_chain.contract.market import Solution
+    from watt_market.engine import Run
 
     from watt_tools.market_book import Instance
     from watt_tools.market_certificate import Trace
@@ -36,6 +37,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     clear = actions.add_parser("clear", help="match a book and certify how near the best the matching is")
     clear.add_argument("book", type=Path, metavar="BOOK.json")
     clear.add_argument("--certificate", type=Path, metavar="FILE", help="write the matching with its certificate")
+    clear.add_argument("--jobs", type=int, default=1, metavar="N", help="local processes for books of many areas")
+    clear.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to use instead; 'local' starts one")
     check = actions.add_parser("check", help="check a certificate, without a solver; 1 and the failing row if not")
     check.add_argument("certificate", type=Path, metavar="CERT")
     check.add_argument("--book", type=Path, metavar="BOOK.json", help="it must be of this book")
@@ -89,15 +92,15 @@ def _load(path: Path) -> Any:
         raise BookError([(str(path), "malformed", f"not JSON: {error}")]) from None
 
 
-def search(instance: Instance, *, quiet: bool) -> tuple[Solution, Trace, bool]:
+def search(instance: Instance, *, quiet: bool, run: Run | None = None) -> tuple[Solution, Trace, bool]:
     """Clear with progress on stderr. Returns (solution, trace, whether Ctrl-C ended the search early)."""
     from msgspec.structs import replace
-    from watt_market.engine import Market, MarketError, Search
+    from watt_market.engine import Market, MarketError, Search, run_here
 
     begin = time.monotonic()
     trace: Trace = []
     shown = sys.stderr.isatty() and not quiet
-    found = Search(instance.books, instance.spec, instance.rules)
+    found = Search(instance.books, instance.spec, instance.rules, run=run or run_here)
     interrupted = False
     try:
         for step in found.steps():
@@ -120,10 +123,11 @@ def search(instance: Instance, *, quiet: bool) -> tuple[Solution, Trace, bool]:
 
 
 def _clear(chosen: argparse.Namespace) -> int:
-    from watt_tools import market_book, market_certificate, market_show
+    from watt_tools import market_book, market_certificate, market_run, market_show
 
     instance = market_book.parse(chosen.book.read_bytes())
-    solution, trace, interrupted = search(instance, quiet=chosen.json)
+    with market_run.chosen(chosen.scheduler, chosen.jobs) as run:
+        solution, trace, interrupted = search(instance, quiet=chosen.json, run=run)
     made = market_certificate.make(instance, solution, trace)
     if chosen.certificate:
         chosen.certificate.write_text(json.dumps(made) + "\n")

@@ -5,11 +5,12 @@ Nothing here is estimated: a price that is named was tried, and so was the next 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
-from watt_chain.contract.market import Bid, Book, Offer, Solution
+from watt_chain.contract.market import Bid, Book, Offer, PairTerms, Solution
 from watt_market.engine import Market
 
 from watt_tools.market_book import Instance
@@ -49,21 +50,32 @@ class Explanation:
         return sum(sum(trade.slot_wh) for trade in self.trades)
 
 
+def matched_pairs(
+    instance: Instance, solution: Solution
+) -> Iterator[tuple[tuple[int, int], tuple[bytes, bytes], list[int], PairTerms]]:
+    """Every pair of a solution, inside areas and across: (areas, users) of offer and bid, Wh per slot, terms."""
+    market, spec, rules = Market(), instance.spec, instance.rules
+    books = {book.chain: book for book in instance.books}
+    for part in solution.slices:
+        book, chains = books[part.chain], (part.chain, part.chain)
+        for one, terms in zip(part.assignments, market.slice_terms(book, part, spec, rules), strict=True):
+            yield chains, (book.offers[one.offer].user, book.bids[one.bid].user), one.slot_wh, terms
+    for crossing in solution.across.crossings if solution.across is not None else ():
+        chains = crossing.offer_chain, crossing.bid_chain
+        sells, buys = books[chains[0]], books[chains[1]]
+        users = sells.offers[crossing.offer].user, buys.bids[crossing.bid].user
+        yield chains, users, crossing.slot_wh, market.crossing_terms(sells, buys, crossing, spec, rules)
+
+
 def trades_of(instance: Instance, solution: Solution, place: tuple[int, str, bytes]) -> list[Trade]:
     """The pairs of one entry in a solution."""
     chain, side, user = place
-    book = next(book for book in instance.books if book.chain == chain)
-    part = next(part for part in solution.slices if part.chain == chain)
-    found: list[Trade] = []
-    agreed = Market().slice_terms(book, part, instance.spec, instance.rules)
-    for assignment, terms in zip(part.assignments, agreed, strict=True):
-        offer, bid = book.offers[assignment.offer], book.bids[assignment.bid]
-        mine, other = (offer, bid) if side == "sell" else (bid, offer)
-        if mine.user != user:
-            continue
-        name = instance.entries[chain, "buy" if side == "sell" else "sell", other.user]
-        found.append(Trade(name, assignment.slot_wh, terms.price_u_per_wh, terms.charge_u))
-    return found
+    mine, other, other_side = (0, 1, "buy") if side == "sell" else (1, 0, "sell")
+    return [
+        Trade(instance.entries[chains[other], other_side, users[other]], wh, terms.price_u_per_wh, terms.charge_u)
+        for chains, users, wh, terms in matched_pairs(instance, solution)
+        if (chains[mine], users[mine]) == (chain, user)
+    ]
 
 
 def explain(instance: Instance, solution: Solution, entry: str) -> Explanation:
@@ -77,7 +89,8 @@ def explain(instance: Instance, solution: Solution, entry: str) -> Explanation:
     reason, price, would_pay = "", None, list[int]()
     if matched < wanted:
         reason, hopeless = _reason(instance, book, row, side, matched)
-        if not matched and not hopeless and len(book.offers) + len(book.bids) <= ROWS_MAX:
+        rows = sum(len(one.offers) + len(one.bids) for one in instance.books)
+        if not matched and not hopeless and rows <= ROWS_MAX:
             price, would_pay = _matched_at(instance, place, row)
     return Explanation(entry, side, row.price_u_per_wh, wanted, trades, reason, price, would_pay)
 
@@ -89,15 +102,17 @@ def _row(book: Book, side: str, user: bytes) -> Offer | Bid:
 
 def _reason(instance: Instance, book: Book, row: Offer | Bid, side: str, matched: int) -> tuple[str, bool]:
     """(words, whether no price at all would help)."""
-    others: list[Offer] | list[Bid] = book.bids if side == "sell" else book.offers
+    books, where = (instance.books, "no area") if instance.rules.crossings else ([book], f"area {book.chain}")
+    others: list[Offer | Bid] = [one for each in books for one in (each.bids if side == "sell" else each.offers)]
     them = "bid" if side == "sell" else "offer"
     if not sum(row.slot_wh):
         return "it asks for no energy", True
     if not others:
-        return f"area {book.chain} has no {them} at all", True
+        return f"there is no {them} at all" if instance.rules.crossings else f"{where} has no {them} at all", True
     shared = [other for other in others if any(map(min, row.slot_wh, other.slot_wh))]
     if not shared:
-        return f"no {them} of area {book.chain} wants energy in its slots", True
+        words = f"no {them} wants energy in its slots"
+        return words if instance.rules.crossings else f"no {them} of {where} wants energy in its slots", True
     if row.price_u_per_wh > instance.rules.price_cap_u_per_wh:
         return f"its price is over the cap of {instance.rules.price_cap_u_per_wh} u/Wh", False
     prices = [other.price_u_per_wh for other in shared]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from watt_market.engine import Run, run_here
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 AHEAD: Final = 64
 "Tasks in flight; each carries an area's arrays, so this bounds the memory of a large clearing."
+
+
+def chosen(scheduler: str | None, jobs: int) -> AbstractContextManager[Run]:
+    """Where to run: local processes, or a Dask cluster ("local" starts one here)."""
+    if scheduler:
+        return cluster(None if scheduler == "local" else scheduler, jobs)
+    return processes(jobs)
 
 
 @contextmanager

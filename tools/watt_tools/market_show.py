@@ -4,40 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from watt_market.engine import Market
-
 from watt_tools import market_certificate, picture
 from watt_tools.market_book import Instance
 from watt_tools.market_certificate import Trace
+from watt_tools.market_explain import matched_pairs
 from watt_tools.show import market_pairs, money
 
 if TYPE_CHECKING:
-    from watt_chain.contract.market import Solution
+    from watt_chain.contract.market import Across, PairTerms, Slice, Solution
 
     from watt_tools.market_explain import Explanation
 
 
 def as_data(instance: Instance, solution: Solution) -> dict[str, Any]:
     """What a clearing comes to; amounts in u (10^-6 currency units), energies in Wh."""
-    pairs: list[dict[str, Any]] = []
-    for book, part in zip(instance.books, solution.slices, strict=True):
-        agreed = Market().slice_terms(book, part, instance.spec, instance.rules)
-        for one, terms in zip(part.assignments, agreed, strict=True):
-            offer, bid = book.offers[one.offer], book.bids[one.bid]
-            paid = sum(price * wh for price, wh in zip(terms.price_u_per_wh, one.slot_wh, strict=True))
-            pairs.append(
-                {
-                    "area": book.chain,
-                    "offer": instance.entries[book.chain, "sell", offer.user],
-                    "bid": instance.entries[book.chain, "buy", bid.user],
-                    "seller": instance.users[offer.user],
-                    "buyer": instance.users[bid.user],
-                    "slot_wh": one.slot_wh,
-                    "price_u_per_wh": terms.price_u_per_wh,
-                    "paid_u": paid,
-                    "charge_u": terms.charge_u,
-                }
-            )
+    pairs = [_pair(instance, *one) for one in matched_pairs(instance, solution)]
+    terms: list[Slice | Across] = [*solution.slices, *([] if solution.across is None else [solution.across])]
     matched = {pair[side] for pair in pairs for side in ("offer", "bid")}
     return {
         "pairs": pairs,
@@ -46,10 +28,27 @@ def as_data(instance: Instance, solution: Solution) -> dict[str, Any]:
         "value_u": solution.value_u,
         "bound_u": solution.bound_u,
         "gap_ppm": market_certificate.gap_ppm(solution),
-        "comfort_u": sum(part.comfort_u for part in solution.slices),
-        "charge_u": sum(part.charge_u for part in solution.slices),
+        "comfort_u": sum(term.comfort_u for term in terms),
+        "charge_u": sum(term.charge_u for term in terms),
         "budget_u": instance.spec.budget_u,
         "rules_version": instance.rules.version,
+    }
+
+
+def _pair(
+    instance: Instance, chains: tuple[int, int], ids: tuple[bytes, bytes], wh: list[int], terms: PairTerms
+) -> Any:
+    return {
+        "area": chains[0],
+        "bid_area": chains[1],
+        "offer": instance.entries[chains[0], "sell", ids[0]],
+        "bid": instance.entries[chains[1], "buy", ids[1]],
+        "seller": instance.users[ids[0]],
+        "buyer": instance.users[ids[1]],
+        "slot_wh": wh,
+        "price_u_per_wh": terms.price_u_per_wh,
+        "paid_u": sum(price * one for price, one in zip(terms.price_u_per_wh, wh, strict=True)),
+        "charge_u": terms.charge_u,
     }
 
 
@@ -100,6 +99,9 @@ def panels(instance: Instance, solution: Solution, trace: Trace) -> picture.Mark
     matched = {
         part.chain: [sum(one.slot_wh[slot] for one in part.assignments) for slot in slots] for part in solution.slices
     }
+    if solution.across is not None:
+        crossings = solution.across.crossings
+        matched[picture.ACROSS] = [sum(one.slot_wh[slot] for one in crossings) for slot in slots]
     return picture.MarketPanels(
         supply=sorted(offers),
         demand=sorted(bids, reverse=True),

@@ -114,13 +114,14 @@ class MarketPanels:
     "(limit price, Wh), falling."
     traded_wh: int
     matched: dict[int, list[int]]
-    "Per area: Wh per slot."
+    "Per area: Wh per slot; ACROSS is what areas sold to each other."
     offered: list[int]
     wanted: list[int]
     trace: list[tuple[int, str, int, int]]
     "(ms, stage, value, bound) of the search."
 
 
+ACROSS = 0
 AREAS_SHOWN = 8
 "Areas with a colour of their own; the others are added up."
 
@@ -151,8 +152,11 @@ def market_png(panels: MarketPanels, path: Path) -> None:
     )
     volume.stairs([w / 1000 for w in panels.wanted], edges, color="#b4532a", linestyle="--", label="wanted")
     bottom = [0.0] * len(panels.offered)
-    ranked = sorted(panels.matched, key=lambda area: (-sum(panels.matched[area]), area))
-    groups = [([area], f"area {area}") for area in ranked[:AREAS_SHOWN]]
+    ranked = sorted(
+        (area for area in panels.matched if any(panels.matched[area])),
+        key=lambda area: (-sum(panels.matched[area]), area),
+    )
+    groups = [([area], f"area {area}" if area else "across areas") for area in ranked[:AREAS_SHOWN]]
     if ranked[AREAS_SHOWN:]:
         groups.append((ranked[AREAS_SHOWN:], f"{len(ranked) - AREAS_SHOWN} more areas"))
     for number, (areas, label) in enumerate(groups):

@@ -150,7 +150,8 @@ def market_pairs(pairs: list[dict[str, Any]]) -> None:
     for pair in pairs[:PAIRS_SHOWN]:
         used = [price for price, wh in zip(pair["price_u_per_wh"], pair["slot_wh"], strict=True) if wh]
         span = f"{min(used)}" if min(used) == max(used) else f"{min(used)} .. {max(used)}"
-        cells = [str(pair["area"]), pair["offer"], pair["bid"], f"{sum(pair['slot_wh']):,}", str(len(used)), span]
+        place = str(pair["area"]) if pair["area"] == pair["bid_area"] else f"{pair['area']} > {pair['bid_area']}"
+        cells = [place, pair["offer"], pair["bid"], f"{sum(pair['slot_wh']):,}", str(len(used)), span]
         table.add_row(*cells, money(pair["paid_u"]), money(pair["charge_u"]))
     console.print(table if pairs else "No pair is worth a contract.")
     if len(pairs) > PAIRS_SHOWN:
