@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Final
 
 from watt_chain import codec
-from watt_chain.block import OutMessage, decode_certified
+from watt_chain.block import OutMessage
 from watt_chain.codec import DecodeError, Structure
 from watt_chain.crypto import PrivateKey
 from watt_chain.genesis import faults_tolerated
@@ -25,7 +25,7 @@ from watt_chain.transaction import Verify, make_transaction
 
 from watt_tools.paper.certified import Cursor, bundle_order, cursor_key
 from watt_tools.paper.network import START_S, Network
-from watt_tools.paper.objects import Bundle, Handed, InboxCall, Said, bundle_for
+from watt_tools.paper.objects import Bundle, Bundler, Handed, InboxCall, Said
 
 BATCH_MS: Final = 5
 """A leader waits this long for company, in every mode. Stations wait 100 ms by default, which would hide all else."""
@@ -236,8 +236,8 @@ class AreaNode(Actor):
         self.verify = verify
         self.member = Member(network, area, index, network.keys[area][index], verify, settings)
         self.is_cross = index in network.crossers[area]
-        self._answers: dict[int, list[bytes]] = {}
-        "Number of a trade -> what its client was or could have been told."
+        self._answers: dict[int, list[tuple[Bundler, int]]] = {}
+        "Number of a trade -> what its client was or could have been told: a block's messages and a place among them."
 
     def start(self, now_ms: int) -> None:
         """Begin, with nothing signed before."""
@@ -251,8 +251,8 @@ class AreaNode(Actor):
         elif kind == Kind.SUBMIT:
             self.member.submit(payload, now_ms, shared=True)
         elif kind == Kind.ASK:
-            for answer in self._answers.get(int.from_bytes(payload, "big"), ()):
-                self.send([sender], Kind.ANSWER, answer)
+            for bundler, position in self._answers.get(int.from_bytes(payload, "big"), ()):
+                self.send([sender], Kind.ANSWER, codec.encode(bundler.bundle([position])))
         else:
             self.receive_more(sender, kind, payload, now_ms)
         self.settle(now_ms)
@@ -297,12 +297,12 @@ class AreaNode(Actor):
         """Send clients their messages with proofs; f + 1 nodes answer each, in turn, the others when they are asked."""
         n = self.network.plan.n
         turns = faults_tolerated(n) + 1
+        bundler = Bundler(self.area, certified, applied.out_messages)
         for position, message in enumerate(applied.out_messages):
             number = number_of(message)
-            answer = codec.encode(bundle_of(self.area, certified, applied.out_messages, [position]))
-            self._answers.setdefault(number, []).append(answer)
+            self._answers.setdefault(number, []).append((bundler, position))
             if (self.index - number) % n < turns:
-                self.send([self.network.client(number)], Kind.ANSWER, answer)
+                self.send([self.network.client(number)], Kind.ANSWER, codec.encode(bundler.bundle([position])))
         while len(self._answers) > ANSWERS_MAX:
             del self._answers[next(iter(self._answers))]
 
@@ -312,9 +312,3 @@ def number_of(message: OutMessage) -> int:
     if message.kind == "Handed":
         return codec.decode(message.body, Handed).number
     return codec.decode(message.body, Said).number
-
-
-def bundle_of(chain: int, certified: bytes, messages: tuple[OutMessage, ...], wanted: list[int]) -> Bundle:
-    """The bundle of some messages of a certified block."""
-    parts, block, _, _ = decode_certified(certified)
-    return bundle_for(chain, block.header, parts.certificate, messages, wanted)

@@ -13,7 +13,7 @@ from watt_chain.ledger import AppliedBlock
 from watt_chain.pbft.messages import Commit, kind_of, open_frame
 from watt_chain.transaction import Verify
 
-from watt_tools.paper.actors import AreaNode, Inbox, Kind, Member, Settings, bundle_of
+from watt_tools.paper.actors import AreaNode, Inbox, Kind, Member, Settings
 from watt_tools.paper.joint import (
     JOINT_CHAIN,
     Appendix,
@@ -24,7 +24,7 @@ from watt_tools.paper.joint import (
     trade_in,
 )
 from watt_tools.paper.network import Network
-from watt_tools.paper.objects import Handed, Trade
+from watt_tools.paper.objects import Bundler, Handed, Trade
 
 TAPPED_MAX: Final = 64
 """Votes on blocks kept for certificates; one height is in flight, and the next may have begun elsewhere."""
@@ -132,7 +132,7 @@ class JointNode(AreaNode):
         if self.is_cross and applied.out_messages:
             places = [at for at, one in enumerate(applied.out_messages) if one.target_chain == JOINT_CHAIN]
             if places:
-                bundle = bundle_of(self.area, certified, applied.out_messages, places)
+                bundle = Bundler(self.area, certified, applied.out_messages).bundle(places)
                 self.send(self.network.addresses(JOINT_CHAIN), Kind.JOINT_BUNDLE, codec.encode(bundle))
         super().on_block(certified, applied, now_ms)
 

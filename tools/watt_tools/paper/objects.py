@@ -7,11 +7,12 @@ per area and step, by the buyer or by a node, and none is spared a signature tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
 from watt_chain import codec, crypto
-from watt_chain.block import OutMessage
+from watt_chain.block import OutMessage, decode_certified
 from watt_chain.codec import U16, U32, U63, Hash32, Id8, Structure
 from watt_chain.tree import pair_up
 from watt_wire import merkle
@@ -96,19 +97,20 @@ class Bundle(Structure, frozen=True):
     entries: list[Entry]
 
 
-def bundle_for(
-    chain: int, header: bytes, certificate: bytes, messages: tuple[OutMessage, ...], wanted: list[int]
-) -> Bundle:
-    """Proofs of the messages at the positions `wanted`."""
-    encoded = [codec.encode(message) for message in messages]
-    levels = pair_up([merkle.leaf_hash(data) for data in encoded])
-    return Bundle(
-        chain,
-        header,
-        certificate,
-        len(encoded),
-        [Entry(index, encoded[index], path_of(levels, index)) for index in wanted],
-    )
+class Bundler:
+    """Makes bundles of the messages of one block; their tree is hashed once."""
+
+    def __init__(self, chain: int, certified: bytes, messages: Sequence[OutMessage]) -> None:
+        parts, block, _, _ = decode_certified(certified)
+        self._chain = chain
+        self._final = block.header, parts.certificate
+        self._encoded = [codec.encode(message) for message in messages]
+        self._levels = pair_up([merkle.leaf_hash(data) for data in self._encoded])
+
+    def bundle(self, wanted: Sequence[int]) -> Bundle:
+        """The messages at these positions, with their proofs."""
+        entries = [Entry(index, self._encoded[index], path_of(self._levels, index)) for index in wanted]
+        return Bundle(self._chain, *self._final, len(self._encoded), entries)
 
 
 def path_of(levels: list[list[bytes]], index: int) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from watt_chain import codec
@@ -11,10 +12,10 @@ from watt_chain.genesis import faults_tolerated
 from watt_chain.ledger import AppliedBlock, CorruptionError
 from watt_chain.transaction import Verify
 
-from watt_tools.paper.actors import RELAY_MS, Actor, AreaNode, Inbox, Kind, Member, Settings, bundle_of, number_of
+from watt_tools.paper.actors import RELAY_MS, Actor, AreaNode, Inbox, Kind, Member, Settings, number_of
 from watt_tools.paper.certified import MAIN, Anchored
 from watt_tools.paper.network import Network
-from watt_tools.paper.objects import AnchorCall, InboxCall, Said
+from watt_tools.paper.objects import AnchorCall, Bundler, InboxCall, Said
 
 KEPT_MAX: Final = 64
 """Blocks a normal node keeps in case it has to carry them: many bursts' worth."""
@@ -89,21 +90,8 @@ class CertifiedNode(AreaNode):
     def carry(self, certified: bytes, applied: AppliedBlock) -> None:
         """The block to every master, its messages to every node of the areas they are for."""
         self.send(self.network.addresses(MAIN), Kind.BLOCK, certified)
-        for target in dict.fromkeys(message.target_chain for message in applied.out_messages):
-            if target != MAIN:
-                carry_messages(self, self.area, certified, applied, target)
-
-
-def carry_messages(actor: Actor, chain: int, certified: bytes, applied: AppliedBlock, target: int) -> None:
-    """Messages for one chain to all its nodes; without overlap to the client of the first, who passes them on."""
-    network: Network = actor.network  # type: ignore[attr-defined]  # nodes and masters have one
-    settings: Settings = actor.settings  # type: ignore[attr-defined]
-    places = [at for at, message in enumerate(applied.out_messages) if message.target_chain == target]
-    bundle = codec.encode(bundle_of(chain, certified, applied.out_messages, places))
-    if settings.overlap:
-        actor.send(network.addresses(target), Kind.BUNDLE, bundle)
-    else:
-        actor.send([network.client(number_of(applied.out_messages[places[0]]))], Kind.ANSWER, bundle)
+        if applied.out_messages:
+            carry_messages(self, self.area, certified, applied.out_messages)
 
 
 class Master(Actor):
@@ -210,5 +198,19 @@ class Master(Actor):
         self.steps += [(number, "anchored") for number in dict.fromkeys(map(number_of, applied.out_messages))]
         masters = len(self.network.keys[MAIN])
         if (self.index - applied.header.height) % masters < self._carriers:
-            for target in dict.fromkeys(message.target_chain for message in applied.out_messages):
-                carry_messages(self, MAIN, certified, applied, target)
+            carry_messages(self, MAIN, certified, applied.out_messages)
+
+
+def carry_messages(actor: CertifiedNode | Master, chain: int, certified: bytes, messages: Sequence[OutMessage]) -> None:
+    """Messages to all nodes of their areas; without overlap to the client of the first, who passes them on."""
+    places: dict[int, list[int]] = {}
+    for at, message in enumerate(messages):
+        if message.target_chain != MAIN:
+            places.setdefault(message.target_chain, []).append(at)
+    bundler = Bundler(chain, certified, messages)
+    for target, wanted in places.items():
+        bundle = codec.encode(bundler.bundle(wanted))
+        if actor.settings.overlap:
+            actor.send(actor.network.addresses(target), Kind.BUNDLE, bundle)
+        else:
+            actor.send([actor.network.client(number_of(messages[wanted[0]]))], Kind.ANSWER, bundle)

@@ -27,10 +27,9 @@ from watt_chain.ledger import AppliedBlock, Ledger
 from watt_chain.light import StateProof
 
 from watt_tools.paper import certified, joint
-from watt_tools.paper.actors import bundle_of
 from watt_tools.paper.book import LOCAL, Contract, KnownHeaders, Party, account_key
 from watt_tools.paper.network import ASK_U_PER_WH, LATE, MASTERS, MONEY_U, QUOTA_WH, START_S, make_key
-from watt_tools.paper.objects import Account, AnchorCall, Bundle, InboxCall, Part, SpendCall, Trade, TradeCall
+from watt_tools.paper.objects import Account, AnchorCall, Bundle, Bundler, InboxCall, Part, SpendCall, Trade, TradeCall
 from watt_tools.paper.offline import OfflineChain
 from watt_tools.paper.reported import TRANSACTIONS
 from watt_tools.paper.results import write_json
@@ -176,7 +175,7 @@ class Areas:
 
     def _bundle(self, source: int, block: bytes, applied: AppliedBlock, target: int) -> Bundle:
         places = [at for at, message in enumerate(applied.out_messages) if message.target_chain == target]
-        return bundle_of(source, block, applied.out_messages, places)
+        return Bundler(source, block, applied.out_messages).bundle(places)
 
     def _anchor(self, blocks: list[tuple[bytes, AppliedBlock]]) -> None:
         main = self.chains[certified.MAIN]
