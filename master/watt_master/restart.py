@@ -10,11 +10,12 @@ damage stops the master with one line, and the next start repairs the archive (`
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from watt_chain.block import block_hash, decode_certified
 from watt_chain.codec import DecodeError
+from watt_chain.snapshot import FrozenState
 from watt_chain.transaction import decode_transaction
 from watt_node.blocklog import StoredBlock
 from watt_node.disk import RealDisk
@@ -23,8 +24,6 @@ from watt_node.snapshots import SnapshotError, Snapshots
 from watt_master.archive import Archive, ArchiveDamage, ArchiveError, BlockRow, TransactionRow
 from watt_master.areas import AreaReplica
 
-RESTORE_YIELD = 20
-"Archived area blocks executed at start before consensus gets a turn (some 5 ms each)."
 INSPECT_PAUSE_S = 0.05
 "Between two goes of the inspection: it must not keep a core, or the disk, from the master's work."
 
@@ -56,27 +55,27 @@ class AreaSnapshots:
             self.written = height
             return
 
-    async def write(self, replica: AreaReplica) -> bool:
-        """Store the newest state that the replica holds still, in a thread; False when there is no new one."""
+    def due(self, replica: AreaReplica) -> FrozenState | None:
+        """A state that the replica holds still and that is not on disk yet; it is the caller's to `write` now."""
         frozen = replica.ledger.frozen
         if not frozen or frozen[-1].height <= self.written:
-            return False
+            return None
         state = frozen[-1]
-        await asyncio.get_running_loop().run_in_executor(None, self._snapshots.write, state)
+        frozen.clear()  # nobody fetches an area's state from a master: it need not be held any longer
+        return state
+
+    def write(self, state: FrozenState) -> None:
+        """Store a snapshot durably; may run in a thread. StoreError."""
+        self._snapshots.write(state)
         self.written = state.height
-        frozen.clear()  # nobody fetches an area's state from a master: it need not be held twice
-        return True
 
 
-async def restore(replica: AreaReplica, archive: Archive, snapshots: AreaSnapshots) -> AsyncIterator[int]:
-    """Bring a new replica to the archive's last block; yields heights on the way. AreaHalted, ArchiveError."""
-    archived = archive.height(replica.chain)
-    snapshots.install(replica, archived)
+def restore(replica: AreaReplica, archive: Archive, snapshots: AreaSnapshots) -> Iterator[int]:
+    """Bring a new replica to the archive's last block; yields each height. AreaHalted, ArchiveError."""
+    snapshots.install(replica, archive.height(replica.chain))
     for certified in archive.blocks(replica.chain, replica.height + 1):
         replica.restore(certified)
-        if replica.height % RESTORE_YIELD == 0:
-            yield replica.height
-            await asyncio.sleep(0)
+        yield replica.height
     replica.ledger.frozen.clear()
 
 

@@ -43,6 +43,8 @@ TICK_S = 0.25
 "Offices look at the clock this often when no block wakes them; a deadline is met within it."
 ANCHORS_PENDING_MAX = 64
 "Own anchors without a block at most; the pool takes 256 of one signer."
+RESTORE_YIELD = 20
+"Archived area blocks executed at start before consensus gets a turn (some 5 ms each)."
 RESTORE_TOLD_S = 5.0
 "A start that takes long says how far it is."
 SNAPSHOT_LOOK_S = 1.0
@@ -223,7 +225,9 @@ class Master:
         snapshots = self._snapshots[replica.chain]
         told_s = time.monotonic()
         try:
-            async for height in restore(replica, self.archive, snapshots):
+            for height in restore(replica, self.archive, snapshots):
+                if height % RESTORE_YIELD == 0:
+                    await asyncio.sleep(0)
                 if time.monotonic() - told_s > RESTORE_TOLD_S:
                     told_s = time.monotonic()
                     of = self.archive.height(replica.chain)
@@ -239,8 +243,10 @@ class Master:
         """One state after the other, so that the next start need not execute everything."""
         while True:
             for chain, replica in self._replicas.items():
-                if await self._snapshots[chain].write(replica):
-                    self._log.debug("area-snapshot", chain=chain, height=self._snapshots[chain].written)
+                state = self._snapshots[chain].due(replica)
+                if state is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, self._snapshots[chain].write, state)
+                    self._log.debug("area-snapshot", chain=chain, height=state.height)
             await asyncio.sleep(SNAPSHOT_LOOK_S)
 
     async def _follow(self, replica: AreaReplica, remote: Remote) -> None:

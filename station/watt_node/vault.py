@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from watt_chain import codec
-from watt_chain.codec import DecodeError
+from watt_chain.codec import ZERO32, DecodeError
 from watt_chain.ledger import AppliedBlock, CorruptionError, Ledger
 from watt_chain.pbft import Output
+from watt_chain.pbft.outputs import CLEAR, Record
 from watt_chain.snapshot import FrozenState, Manifest, StateRange
 
 from watt_node.blocklog import SEGMENT_BLOCKS, BlockLog, StoredBlock
@@ -175,11 +176,22 @@ class Vault:
         if output.installed is not None:
             self._install_fetched(output.installed)
         for certified, applied in zip(output.commit, output.applied, strict=True):
-            stored = stored_of(certified, applied)
-            self._blocks.add(stored.certified, stored.codes, stored.messages)
+            self.store(certified, applied)
             told(certified, applied)
         if output.commit:
             self._votes.settle(self._blocks.end)
+
+    def store(self, certified: bytes, applied: AppliedBlock) -> None:
+        """Store the next block durably."""
+        stored = stored_of(certified, applied)
+        self._blocks.add(stored.certified, stored.codes, stored.messages)
+
+    def accept_disk(self) -> str:
+        """End a doubt because a person says that no newer disk exists; what the doubt was, "" when there was none."""
+        doubt = self._votes.doubt
+        if doubt:
+            self._votes.add([codec.encode(Record(CLEAR, self._blocks.end, 0, ZERO32, b""))], self._blocks.end)
+        return doubt
 
     def _install_fetched(self, state: FrozenState) -> None:
         """A fetched state takes the place of the blocks."""

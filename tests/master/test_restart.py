@@ -41,24 +41,26 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-async def followed(world: Any, folder: Path, blocks: list[bytes]) -> Archive:
+def followed(world: Any, folder: Path, blocks: list[bytes]) -> Archive:
     """A master that has taken in these blocks and stored its snapshots."""
     archive = Archive(folder / "archive.sqlite", world.network)
     replica, snapshots = replica_on(world, archive), AreaSnapshots(folder, 1, world.network)
     for block in blocks:
         assert replica.check(block) == ""
-        await snapshots.write(replica)
+        state = snapshots.due(replica)
+        if state is not None:
+            snapshots.write(state)
     assert snapshots.written == len(blocks) // EVERY * EVERY
     return archive
 
 
-async def restarted(world: Any, folder: Path, archive: Archive) -> tuple[AreaReplica, AreaSnapshots, int]:
+def restarted(world: Any, folder: Path, archive: Archive) -> tuple[AreaReplica, AreaSnapshots, int]:
     """(replica, snapshots, how many blocks it executed)."""
     replica, snapshots = replica_on(world, archive), AreaSnapshots(folder, 1, world.network)
     executed: list[bytes] = []
     usual = replica.ledger.replay
     replica.ledger.replay = lambda one: (executed.append(one), usual(one))[1]  # type: ignore[method-assign]
-    async for _ in restore(replica, archive, snapshots):
+    for _ in restore(replica, archive, snapshots):
         pass
     return replica, snapshots, len(executed)
 
@@ -66,41 +68,35 @@ async def restarted(world: Any, folder: Path, archive: Archive) -> tuple[AreaRep
 def test_given_snapshots_when_a_master_restarts_then_it_executes_only_what_came_after(
     world: Any, stations: list[bytes], folder: Path
 ) -> None:
-    async def scenario() -> None:
-        archive = await followed(world, folder, stations[:-1])
-        again, _, executed = await restarted(world, folder, archive)
-        assert executed == (len(stations) - 1) % EVERY
-        assert again.height == len(stations) - 1
-        assert again.check(stations[-1]) == ""
-        assert again.ledger.state.root() == world.chains[1].ledger.state.root()
-        # What the main chain has not taken in yet is anchored with the same words as by a master that never stopped.
-        again.anchored(2)
-        whole = replica_on(world, Archive(folder / "other.sqlite", world.network))
-        for block in stations:
-            whole.check(block)
-        whole.anchored(2)
-        assert [one.fields for one in again.waiting] == [one.fields for one in whole.waiting] != []
-
-    asyncio.run(scenario())
+    archive = followed(world, folder, stations[:-1])
+    again, _, executed = restarted(world, folder, archive)
+    assert executed == (len(stations) - 1) % EVERY
+    assert again.height == len(stations) - 1
+    assert again.check(stations[-1]) == ""
+    assert again.ledger.state.root() == world.chains[1].ledger.state.root()
+    # What the main chain has not taken in yet is anchored with the same words as by a master that never stopped.
+    again.anchored(2)
+    whole = replica_on(world, Archive(folder / "other.sqlite", world.network))
+    for block in stations:
+        whole.check(block)
+    whole.anchored(2)
+    assert [one.fields for one in again.waiting] == [one.fields for one in whole.waiting] != []
 
 
 def test_given_damaged_snapshots_when_a_master_restarts_then_it_says_so_and_executes_more(
     world: Any, stations: list[bytes], folder: Path
 ) -> None:
-    async def scenario() -> None:
-        archive = await followed(world, folder, stations)
-        newest, older = sorted((folder / "area1").glob("*.state"), reverse=True)
-        data = bytearray(newest.read_bytes())
-        data[len(data) // 2] ^= 1
-        newest.write_bytes(data)
-        replica, snapshots, executed = await restarted(world, folder, archive)
-        assert [event for event, _ in snapshots.reports] == ["snapshot-damaged"]
-        assert executed == len(stations) - snapshots.written > EVERY - 1 and replica.height == len(stations)
-        older.unlink()
-        replica, _, executed = await restarted(world, folder, archive)
-        assert executed == replica.height == len(stations)
-
-    asyncio.run(scenario())
+    archive = followed(world, folder, stations)
+    newest, older = sorted((folder / "area1").glob("*.state"), reverse=True)
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    replica, snapshots, executed = restarted(world, folder, archive)
+    assert [event for event, _ in snapshots.reports] == ["snapshot-damaged"]
+    assert executed == len(stations) - snapshots.written > EVERY - 1 and replica.height == len(stations)
+    older.unlink()
+    replica, _, executed = restarted(world, folder, archive)
+    assert executed == replica.height == len(stations)
 
 
 def test_given_a_main_chain_that_stands_when_area_blocks_wait_then_memory_holds_a_bounded_number(
@@ -144,7 +140,7 @@ def test_given_a_changed_block_when_looked_through_then_the_next_start_keeps_wha
     world: Any, stations: list[bytes], folder: Path
 ) -> None:
     path = folder / "archive.sqlite"
-    asyncio.run(followed(world, folder, stations)).close()
+    followed(world, folder, stations).close()
     header = decode_certified(stations[3])[1].header
     changed(path, header)
     with pytest.raises(ArchiveDamage, match="block 4 of chain 1"):

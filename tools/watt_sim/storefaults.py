@@ -122,8 +122,8 @@ FAULTS = (
         (
             _VAULT,
             "Vault.carry_out",
-            "stored = stored_of(certified, applied)\n",
-            "told(certified, applied)\n        stored = stored_of(certified, applied)\n",
+            "self.store(certified, applied)\n",
+            "told(certified, applied)\n        self.store(certified, applied)\n",
         ),
     ),
     _fault(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from watt_tools import bench_cli, command_cli, market_cli, plug_cli, rig_cli, sim_cli
+from watt_tools import bench_cli, command_cli, market_cli, node_cli, plug_cli, rig_cli, sim_cli
 from watt_tools.paper import cli as paper_cli
 
 Handler = Callable[[argparse.Namespace], int]
@@ -95,16 +95,6 @@ def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_daemons(commands: Commands[argparse.ArgumentParser]) -> None:
-    def station(chosen: argparse.Namespace) -> int:
-        from watt_station import service
-
-        return service.run(chosen.config)
-
-    def master(chosen: argparse.Namespace) -> int:
-        from watt_master import service
-
-        return service.run(chosen.config)
-
     def gateway(chosen: argparse.Namespace) -> int:
         from watt_gateway import service
 
@@ -115,24 +105,17 @@ def _add_daemons(commands: Commands[argparse.ArgumentParser]) -> None:
 
         return module.run(chosen.config)
 
-    def plugs(chosen: argparse.Namespace) -> int:
-        from watt_gateway import plugs as module
-
-        return module.run(chosen.config, chosen.limit, chosen.json)
-
     def init(chosen: argparse.Namespace) -> int:
         from watt_gateway import init as module
 
         return module.run(chosen.dir, chosen.name)
 
-    for name, help_text, handler in (
-        ("station", "a station-area node: the alliance chain of one area", station),
-        ("master", "a master node: main chain, market, settlement", master),
-    ):
-        daemon = commands.add_parser(name, help=help_text).add_subparsers(metavar="ACTION", required=True)
-        run = daemon.add_parser("run", help="run the daemon in the foreground")
-        run.add_argument("--config", type=Path, required=True, metavar="FILE")
-        run.set_defaults(handler=handler)
+    def plugs(chosen: argparse.Namespace) -> int:
+        from watt_gateway import plugs as module
+
+        return module.run(chosen.config, chosen.limit, chosen.json)
+
+    node_cli.add(commands)
     gateway_actions = commands.add_parser("gateway", help="a household gateway: readings, outbox, app")
     actions = gateway_actions.add_subparsers(metavar="ACTION", required=True)
     run = actions.add_parser("run", help="run one or several gateways in the foreground")

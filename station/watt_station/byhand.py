@@ -1,0 +1,55 @@
+"""`wattpact station export | import | accept-disk`."""
+
+from pathlib import Path
+
+from watt_chain.contract import AreaContract
+from watt_market.checker import Checker
+from watt_node.byhand import accept_disk, by_hand, log_of, take_in, take_out
+from watt_node.config import load
+from watt_node.node import keeping_of, load_genesis
+from watt_node.offline import StoppedNode
+
+from watt_station.service import StationConfig
+
+
+def run_export(config_path: Path, out: Path, first: int) -> int:
+    """Write the station's blocks to a file; also while it runs."""
+
+    def work() -> str:
+        return take_out(log_of(load(config_path, StationConfig).node.data), out, first)
+
+    return by_hand("station export", work)
+
+
+def run_import(config_path: Path, path: Path) -> int:
+    """Put a file's blocks in; the station must not run."""
+
+    def work() -> str:
+        node = _stopped(config_path)
+        try:
+            return take_in(path, node, node.ledger.network)
+        finally:
+            node.close()
+
+    return by_hand("station import", work)
+
+
+def run_accept_disk(config_path: Path, yes: bool) -> int:
+    """End the doubt of a station that does not run."""
+
+    def work() -> str:
+        node = _stopped(config_path)
+        try:
+            return accept_disk(node, yes)
+        finally:
+            node.close()
+
+    return by_hand("station accept-disk", work)
+
+
+def _stopped(config_path: Path) -> StoppedNode:
+    config = load(config_path, StationConfig)
+    genesis, network = load_genesis(config.network)
+    section = config.node
+    contract = AreaContract(Checker())
+    return StoppedNode(section.data, genesis, network, section.chain, contract, keeping_of(section))

@@ -1,0 +1,91 @@
+"""The words of `wattpact station` and `wattpact master`: run, and what is done by hand to a node's folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+Commands = argparse._SubParsersAction  # the only name argparse has for it
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add both daemons."""
+    _add_station(commands.add_parser("station", help="a station-area node: the alliance chain of one area"))
+    _add_master(commands.add_parser("master", help="a master node: main chain, market, settlement"))
+
+
+def _action(actions: Commands[argparse.ArgumentParser], name: str, help_text: str) -> argparse.ArgumentParser:
+    action = actions.add_parser(name, help=help_text, description=help_text)
+    action.add_argument("--config", type=Path, required=True, metavar="FILE")
+    return action
+
+
+def _by_hand(
+    actions: Commands[argparse.ArgumentParser],
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
+    """export, import, accept-disk, with what both daemons understand."""
+    out = _action(actions, "export", "write a chain's certified blocks to a file, also while the node runs")
+    out.add_argument("--out", type=Path, required=True, metavar="FILE")
+    out.add_argument("--from", dest="first", type=int, default=1, metavar="HEIGHT", help="first height (default 1)")
+    into = _action(actions, "import", "check and execute the blocks of a file, and keep them; the node must not run")
+    into.add_argument("file", type=Path, help="as `export` writes it, or chain-<id>.blocks of an export")
+    accept = _action(actions, "accept-disk", "end the doubt of a node whose disk was moved or restored (dangerous)")
+    accept.add_argument("--yes", action="store_true", help="this disk is the newest that exists of this node")
+    return out, into, accept
+
+
+def _add_station(station: argparse.ArgumentParser) -> None:
+    def run(chosen: argparse.Namespace) -> int:
+        from watt_station import service
+
+        return service.run(chosen.config)
+
+    def take_out(chosen: argparse.Namespace) -> int:
+        from watt_station import byhand
+
+        return byhand.run_export(chosen.config, chosen.out, chosen.first)
+
+    def take_in(chosen: argparse.Namespace) -> int:
+        from watt_station import byhand
+
+        return byhand.run_import(chosen.config, chosen.file)
+
+    def accept(chosen: argparse.Namespace) -> int:
+        from watt_station import byhand
+
+        return byhand.run_accept_disk(chosen.config, chosen.yes)
+
+    actions = station.add_subparsers(metavar="ACTION", required=True)
+    _action(actions, "run", "run the daemon in the foreground").set_defaults(handler=run)
+    for action, handler in zip(_by_hand(actions), (take_out, take_in, accept), strict=True):
+        action.set_defaults(handler=handler)
+
+
+def _add_master(master: argparse.ArgumentParser) -> None:
+    def run(chosen: argparse.Namespace) -> int:
+        from watt_master import service
+
+        return service.run(chosen.config)
+
+    def take_out(chosen: argparse.Namespace) -> int:
+        from watt_master import byhand
+
+        return byhand.run_export(chosen.config, chosen.out, chosen.chain, chosen.first)
+
+    def take_in(chosen: argparse.Namespace) -> int:
+        from watt_master import byhand
+
+        return byhand.run_import(chosen.config, chosen.file, chosen.chain)
+
+    def accept(chosen: argparse.Namespace) -> int:
+        from watt_master import byhand
+
+        return byhand.run_accept_disk(chosen.config, chosen.yes)
+
+    actions = master.add_subparsers(metavar="ACTION", required=True)
+    _action(actions, "run", "run the daemon in the foreground").set_defaults(handler=run)
+    by_hand = _by_hand(actions)
+    for action in by_hand[:2]:
+        action.add_argument("--chain", type=int, default=0, metavar="N", help="0 is the main chain (default)")
+    for action, handler in zip(by_hand, (take_out, take_in, accept), strict=True):
+        action.set_defaults(handler=handler)
