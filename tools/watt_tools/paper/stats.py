@@ -10,6 +10,8 @@ from typing import Final
 
 RESAMPLES: Final = 1000
 """Bootstrap samples of a ratio: the ends of a 95 % interval are then good to some per cent of its width."""
+ENOUGH: Final = 6
+"""Values from which the range of all of them covers the median with 95 %."""
 
 
 def median(values: Sequence[float]) -> float:

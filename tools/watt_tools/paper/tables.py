@@ -102,6 +102,10 @@ def the_run(data: Data) -> Table:
         ),
         ("Python", str(machine.get("python", "?"))),
     ]
+    if cells and min(cell.repetitions for cell in cells if cell.seed == 1) < stats.ENOUGH:
+        rows.append(
+            ("intervals", f"with fewer than {stats.ENOUGH} repetitions: the whole range, which is less sure than 95 %")
+        )
     return Table("run", "The run", ("", ""), rows)
 
 
