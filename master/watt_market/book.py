@@ -106,17 +106,23 @@ def stepped(offer: Offer, spec: EventSpec, steps_ppm: Sequence[int]) -> list[Off
     """The convex comfort cost in steps (U17): equal parts of an offer, each at its factor on alpha, as rows of a book.
 
     The first parts take the odd Wh. Each row is an offer like any other: the cheaper steps fill first because they are
-    worth more, and the program stays linear. A total of the offer is split like its slots.
+    worth more, and the program stays linear. A total of the offer is split like its slots. Parts whose comfort is the
+    same after rounding are one row, and a part without energy is none.
     """
-    alphas = offer.alpha_u_per_wh or spec.alpha_u_per_wh
-    count, rows = len(steps_ppm), []
-    for k, step in enumerate(steps_ppm):
-        rows.append(
-            replace(
-                offer,
-                slot_wh=[(wh + count - 1 - k) // count for wh in offer.slot_wh],
-                total_wh=(offer.total_wh + count - 1 - k) // count,
-                alpha_u_per_wh=[alpha * step // PPM for alpha in alphas],
-            )
+    alphas, count = offer.alpha_u_per_wh or spec.alpha_u_per_wh, len(steps_ppm)
+    rows: list[Offer] = []
+    for k, step in enumerate(steps_ppm if count > 1 else ()):
+        part = replace(
+            offer,
+            slot_wh=[(wh + count - 1 - k) // count for wh in offer.slot_wh],
+            total_wh=(offer.total_wh + count - 1 - k) // count,
+            alpha_u_per_wh=[alpha * step // PPM for alpha in alphas],
         )
-    return rows if count > 1 else [offer]
+        if not any(part.slot_wh) or (offer.total_wh and not part.total_wh):
+            continue
+        if rows and rows[-1].alpha_u_per_wh == part.alpha_u_per_wh:
+            both = [one + other for one, other in zip(rows[-1].slot_wh, part.slot_wh, strict=True)]
+            rows[-1] = replace(rows[-1], slot_wh=both, total_wh=rows[-1].total_wh + part.total_wh)
+        else:
+            rows.append(part)
+    return rows or [offer]

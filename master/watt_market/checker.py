@@ -6,18 +6,24 @@ A station re-computes integer certificates only (ARCHITECTURE.md D7) and is inst
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
 from watt_chain.contract.event import EventSpec, Unit
-from watt_chain.contract.market import Book, Border, Crossing, Dispatch, PairTerms, Slice, Solution
+from watt_chain.contract.market import Book, Border, Crossing, Dispatch, Offer, PairTerms, Slice, Solution
 from watt_chain.contract.rules import RuleSet
 
 from watt_market import across, certificate, incentive, lower, upper
-from watt_market.book import check_book
+from watt_market.book import check_book, stepped
 from watt_market.border import MULTIPLIER_MAX
 from watt_market.options import Options, options_of
 
 
 class Checker:
     """Implements watt_chain.contract.market.Market; see there for what each function answers."""
+
+    def rows(self, offer: Offer, spec: EventSpec, rules: RuleSet) -> list[Offer]:
+        """See book.stepped."""
+        rows = stepped(offer, spec, options_of(spec, rules).comfort_steps_ppm)
+        return [replace(row, index=offer.index + k) for k, row in enumerate(rows)]
 
     def check_slice(
         self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, border: Border | None = None,

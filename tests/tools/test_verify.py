@@ -308,7 +308,7 @@ LIES: dict[str, tuple[list[tuple[Any, str, Any]], str]] = {
         [(Market, "dispatch", _dearer), (Market, "check_dispatch", lambda f, *a: "")],
         "chain-0.state: event/1",
     ),
-    "a dearer offer": ([(bidding, "Offer", lambda f, i, u, p, s, c: f(i, u, p + 1, s, c))], "not what was revealed"),
+    "a dearer offer": ([(bidding, "Offer", lambda f, i, u, p, *rest: f(i, u, p + 1, *rest))], "not what was revealed"),
     "a larger deviation": ([(credit, "Metered", lambda f, e, o, u: f(e, [wh + 1 for wh in o], u))], "Metered"),
     "points from nowhere": ([(area, "Pool", lambda f, p, i: f(p + 1, i))], "pool"),
     "money from nowhere": ([(area, "Supply", lambda f, d, w: f(d + 1, w))], "supply"),

@@ -11,7 +11,7 @@ from watt_wire import merkle
 from watt_chain import codec, crypto
 from watt_chain.contract import baseline
 from watt_chain.contract.access import Session, refuse, refuse_if
-from watt_chain.contract.event import EventSpec, State, Trigger
+from watt_chain.contract.event import ALPHA_MAX, EventSpec, State, Trigger
 from watt_chain.contract.kinds import BookClosed, Commit, EventCall, Reveal
 from watt_chain.contract.market import Bid, Book, Offer, dearest_charge_u, rank
 from watt_chain.contract.objects import (
@@ -85,6 +85,8 @@ def reveal(session: Session, signer: Account, fields: Reveal) -> None:
     refuse_if(len(fields.slot_wh) != event.spec.slots, "slots")
     refuse_if(sum(fields.slot_wh) == 0, "empty")
     refuse_if(fields.price_u_per_wh > session.rules(event.rules_version).price_cap_u_per_wh, "price")
+    own = fields.alpha_u_per_wh
+    refuse_if(bool(own) and (fields.side == "buy" or len(own) != event.spec.slots or max(own) > ALPHA_MAX), "comfort")
     opened = replace(
         bid,
         revealed=True,
@@ -93,6 +95,8 @@ def reveal(session: Session, signer: Account, fields: Reveal) -> None:
         slot_wh=fields.slot_wh,
         status="revealed",
         salt=fields.salt,
+        total_wh=fields.total_wh,
+        alpha_u_per_wh=own,
     )
     session.put(sealed_key(event.event, signer.id), opened)
 
@@ -117,17 +121,28 @@ def qualify(session: Session, signer: Account, fields: EventCall) -> None:
         baseline.mark_event(session, session.user(sealed.user), event.spec, rules)
         account = session.account(sealed.user)
         if sealed.side == "sell":
-            offers.append(Offer(len(offers), sealed.user, sealed.price_u_per_wh, sealed.slot_wh, account.credit))
+            offer = Offer(
+                len(offers), sealed.user, sealed.price_u_per_wh, sealed.slot_wh, account.credit, sealed.total_wh,
+                sealed.alpha_u_per_wh,
+            )  # fmt: skip
+            offers += session.market.rows(offer, event.spec, rules)
         else:
-            limit_u = account.free_u - bond_u(rules, sum(sealed.slot_wh))
+            limit_u = account.free_u - bond_u(rules, most_wh(sealed))
             limit_u = min(limit_u, rules.escrow_cap_u) if rules.escrow_cap_u else limit_u
-            bids.append(Bid(len(bids), sealed.user, sealed.price_u_per_wh, sealed.slot_wh, limit_u))
+            bid = Bid(len(bids), sealed.user, sealed.price_u_per_wh, sealed.slot_wh, limit_u, sealed.total_wh)
+            bids.append(bid)
     book = Book(event.event, session.context.chain, offers, bids, seed)
     root = book_root(book)
     session.put(book_key(event.event), book)
     session.put(event_key(event.event), replace(event, book_root=root))
     session.advance(session.event(event.event), Trigger.QUALIFY)
     session.emit(MAIN_CHAIN, "BookClosed", BookClosed(event.event, codec.encode(book), root))
+
+
+def most_wh(sealed: Sealed) -> int:
+    """The most energy that an opened bid can be matched with."""
+    energy_wh = sum(sealed.slot_wh)
+    return min(energy_wh, sealed.total_wh) if sealed.total_wh else energy_wh
 
 
 def _settle_deposit(session: Session, sealed: Sealed) -> None:
@@ -144,7 +159,7 @@ def _qualification(session: Session, event: AreaEvent, rules: RuleSet, sealed: S
     account = session.account(sealed.user)
     user = session.user(sealed.user)
     plugs = [session.need(plug_key(plug), Plug) for plug in user.plugs]
-    energy_wh = sum(sealed.slot_wh)
+    energy_wh = most_wh(sealed)
     if account.suspended:
         return "suspended"
     if account.credit < rules.credit_bar:

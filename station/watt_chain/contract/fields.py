@@ -19,6 +19,7 @@ Chain = Annotated[int, msgspec.Meta(ge=1, le=2**16 - 1)]
 "An area."
 Energy = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 "Wh in one slot."
+SlotComforts = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=10**9)]], msgspec.Meta(max_length=SLOTS_MAX)]
 SlotEnergies = Annotated[list[Energy], msgspec.Meta(min_length=1, max_length=SLOTS_MAX)]
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from watt_chain.contract.cross_kinds import AREA_KINDS, MAIN_KINDS
 from watt_chain.contract.event import EventSpec, State
-from watt_chain.contract.fields import Amount, Count, Hash, Id8, Kind, Number, Public, Salt, SlotEnergies
+from watt_chain.contract.fields import Amount, Count, Hash, Id8, Kind, Number, Public, Salt, SlotComforts, SlotEnergies
 from watt_chain.contract.market import Border, Slice, Solution
 from watt_chain.genesis import Validator
 
@@ -119,6 +119,10 @@ class Reveal(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     price_u_per_wh: Annotated[int, msgspec.Meta(ge=0, le=10**12)]
     slot_wh: SlotEnergies
     salt: Salt
+    total_wh: Annotated[int, msgspec.Meta(ge=0, le=10**8)] = 0
+    "Most over all slots, as a battery has it; 0 means that only the slots limit it."
+    alpha_u_per_wh: SlotComforts = []
+    "A seller's own comfort coefficient per slot (U17); empty means the event's."
 
 
 class EventCall(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -325,7 +329,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         Reveal,
         "event, sealed, rules",
         "sealed",
-        (*_EVENT, "late", "no-commitment", "revealed", "commitment", "slots", "empty", "price"),
+        (*_EVENT, "late", "no-commitment", "revealed", "commitment", "slots", "empty", "price", "comfort"),
     ),
     ("area", "Qualify"): Kind(
         ("aggregator",),

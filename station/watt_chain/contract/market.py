@@ -221,6 +221,9 @@ class Dispatch(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
 class Market(Protocol):
     """Pure functions of the two-level market; reasons are short kebab-case strings, "" means good."""
 
+    def rows(self, offer: Offer, spec: EventSpec, rules: RuleSet) -> list[Offer]:
+        """An offer as rows of a book, numbered from its index: one, or one for each comfort step of the rule set."""
+
     def check_slice(
         self, book: Book, part: Slice, rho_scaled: int, spec: EventSpec, rules: RuleSet, border: Border | None = None
     ) -> str:

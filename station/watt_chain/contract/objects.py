@@ -197,6 +197,8 @@ class Sealed(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     "Per slot, fixed when the collection closes; empty until then."
     baseline: str
     "What the quota was made from: profile or history; empty until then."
+    total_wh: int = 0
+    alpha_u_per_wh: list[int] = []
 
 
 class Pair(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
