@@ -10,7 +10,7 @@ RIG_DIR ?= rig-run
 RIG_ARGS ?=
 WASM := tools/micropython/node_modules/.stamp
 
-.PHONY: help demo test check device sim model fuzz bench mutations rows fmt lock clean install
+.PHONY: help demo test check device cost sim model fuzz bench mutations rows fmt lock clean install
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,11 +59,19 @@ check: $(VENV)/.stamp .venv-stubs/.stamp ## formatting, lint, types, layers, hou
 
 device: install ## the portable tests on both MicroPython interpreters, with a device-like heap
 	$(BIN)/python tools/micropython/run_device.py --interpreter unix --heap 128k tests/wire/portable_*.py
-	@# The whole application: its code and objects take 1.4 times as much here as with the 4-byte words of an ESP32.
-	$(BIN)/python tools/micropython/run_device.py --interpreter unix --heap 224k tests/plug/portable_*.py
+	@# The whole application: its code and objects take 1.5 times as much here as with the 4-byte words of an ESP32.
+	$(BIN)/python tools/micropython/run_device.py --interpreter unix --heap 192k tests/plug/portable_*.py
 	$(BIN)/python tools/micropython/run_device.py --interpreter wasm
 	$(BIN)/python tools/micropython/run_device.py --compile
 	$(BIN)/python tools/micropython/run_device.py --live
+
+.venv-count/.stamp: tools/micropython/count.lock
+	$(PYTHON) -m venv .venv-count
+	.venv-count/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r tools/micropython/count.lock
+	@touch $@
+
+cost: install .venv-count/.stamp ## what signatures and verifications cost on an ESP32, by counted instructions (two minutes)
+	$(BIN)/python tools/micropython/count.py
 
 rig: install ## three virtual plugs through a day with faults, flashed by mpremote, on a real Mosquitto (11 minutes)
 	@CI=true tools/need-mosquitto.sh
@@ -106,6 +114,6 @@ lock: ## resolve requirements.lock anew, with hashes
 	rm -rf .venv-lock
 
 clean: ## remove what the targets made (environments and demo runs too)
-	rm -rf $(VENV) .venv-mpy .venv-stubs .venv-fuzz tools/micropython/node_modules $(DEMO_DIR) $(RIG_DIR) .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) .venv-mpy .venv-stubs .venv-fuzz .venv-count tools/micropython/node_modules $(DEMO_DIR) $(RIG_DIR) .mypy_cache .ruff_cache .pytest_cache \
 	  .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

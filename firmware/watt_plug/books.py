@@ -9,8 +9,8 @@ import hashlib
 
 from watt_wire import batch, checkpoint, merkle, record, statement
 
-from watt_plug.calibration import calibration_hash
 from watt_plug.config import Config
+from watt_plug.constants import calibration_hash
 from watt_plug.interval import Interval
 from watt_plug.journal import Journal
 from watt_plug.outbox import EVENT_PREFIX, EVENTS_MAX, Outbox, event_identity

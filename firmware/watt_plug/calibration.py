@@ -1,7 +1,5 @@
 """Gain and offset of a plug against a reference meter, with their provenance; hashed into checkpoints (DEVICE.md 4)."""
 
-import hashlib
-
 from watt_plug.meters.sample import PPM, VALID_CURRENT, VALID_POWER, VALID_VOLTAGE, Sample
 
 GAIN_MIN_PPM = 900000
@@ -53,22 +51,3 @@ class Calibration:
 def _corrected(value: int, gain_ppm: object, offset: object) -> int:
     # Nothing measured stays nothing: an offset must not light a lamp that is off.
     return max(0, value * gain_ppm // PPM + offset) if value else 0  # type: ignore[operator]
-
-
-def calibration_hash(coefficients: "tuple[int, int, int]", calibration: "Calibration | None" = None) -> bytes:
-    """Return the hash of the constants in use: of the chip alone, or of those and the calibration over them."""
-    data = b"wattpact/1/cse7766\x00"
-    for value in coefficients:
-        data += value.to_bytes(4, "big")
-    plain = hashlib.sha256(data).digest()
-    if calibration is None:
-        return plain
-    return hashlib.sha256(b"wattpact/1/calibration\x00" + plain + calibration.text()).digest()
-
-
-def gain_ppm(reference: int, measured: int) -> int:
-    """Return the gain that makes `measured` read as `reference`; ValueError when it is outside the limits."""
-    gain = (reference * PPM + measured // 2) // measured if measured > 0 else 0
-    if not GAIN_MIN_PPM <= gain <= GAIN_MAX_PPM:
-        raise ValueError("gain of " + str(gain) + " ppm is outside " + str(GAIN_MIN_PPM) + ".." + str(GAIN_MAX_PPM))
-    return gain

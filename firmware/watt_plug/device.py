@@ -1,31 +1,35 @@
-"""The ESP32 under the shell: pins, UART, Wi-Fi, TLS, keys on flash, LED. No rule of measuring or signing lives here."""
+"""The ESP32 under the shell: UART, pulse counter, Wi-Fi, TLS. No rule of measuring or signing lives here."""
+
+# ruff: noqa: E402  # the collector is told first how to load what follows
+import gc
+
+LOADING_BYTES = 8192
+"""The collector runs after so many allocated bytes while code is loaded, so that what stays lies close together: else
+the largest free piece is too small for a batch although a fifth of the heap is free (`make device`)."""
+gc.threshold(LOADING_BYTES)
 
 import asyncio
 import binascii
-import gc
 import json
 import os
 import ssl
 import time
 
-import esp32
 import machine
 import network
-from watt_wire import p256, plug_topics, statement
+from watt_wire import p256, plug_topics
 
-from watt_plug import panel, provision, release
+from watt_plug import panel, release
 from watt_plug.app import Plug
-from watt_plug.calibration import Calibration, calibration_hash
+from watt_plug.board import WATCHDOG_MS, below, calibration, make_signer, output, private_key, read, reset_cause
 from watt_plug.clock import Clock, plug_id_of
 from watt_plug.config import Config
 from watt_plug.interlock import Rules
-from watt_plug.meters import cse7766
+from watt_plug.meters.sample import Parser
 from watt_plug.shell import Board, Shell
-from watt_plug.signer import Signer, SoftwareSigner
 from watt_plug.storage import DirectoryStorage
 from watt_plug.switch import Switch
 
-WATCHDOG_MS = 60000
 POLL_MS = 1000
 UART_BUFFER = 256
 EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
@@ -33,109 +37,6 @@ EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 HEADER_SEC1 = b"\x30\x77\x02\x01\x01\x04\x20"
 MIDDLE_SEC1 = b"\xa0\x0a\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\xa1\x44\x03\x42\x00\x04"
 "RFC 5915: an EC private key in DER is these bytes around the two numbers."
-RESET_STATE = 0x3FF48034
-FLASH_CRYPT_CNT = 0x3FF5A000
-"RTC_CNTL_RESET_STATE_REG and EFUSE_BLK0_RDATA0 of the ESP32 (technical reference manual); others lay them elsewhere."
-BROWN_OUT_STATE = 15
-BROWN_OUT = 6
-"The number of a brown-out in the signed event (WIRE.md 10.1); stock firmware reports it as a power-on."
-KEY_CLASSES = {"plain": statement.KEY_PLAIN, "encrypted": statement.KEY_ENCRYPTED}
-
-
-def read(name: str) -> bytes:
-    """Return a file of the flash, b"" when it is not there."""
-    try:
-        with open("/" + name, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
-def write(name: str, data: bytes) -> None:
-    """Replace a file as a whole (V1.1)."""
-    with open("/" + name + ".new", "wb") as file:
-        file.write(data)
-    os.rename("/" + name + ".new", "/" + name)
-
-
-def below(limit: int) -> int:
-    """Return a random integer in 0..limit-1."""
-    return int.from_bytes(os.urandom(4), "big") % limit
-
-
-def private_key(name: str) -> bytes:
-    """Return the key in a file, made on this plug if there is none. The radio must be on: it feeds the generator."""
-    key = read(name)
-    if len(key) != 32:
-        key = provision.new_private(os.urandom)
-        write(name, key)
-    return key
-
-
-def register_bits(address: int) -> int:
-    """Return a register of the ESP32, 0 on its later relatives: there it would be another one, or a fault."""
-    # This sensor is the classic ESP32's alone.
-    return machine.mem32[address] if hasattr(esp32, "raw_temperature") else 0
-
-
-def key_class(board: "dict[str, object]") -> int:
-    """Return the class of a key in this flash: encrypted if the board claims it and the fuse says so too."""
-    claimed = KEY_CLASSES.get(str(board.get("key", "plain")), statement.KEY_PLAIN)
-    if claimed == statement.KEY_ENCRYPTED:
-        # An odd number of bits switches encryption on.
-        bits = register_bits(FLASH_CRYPT_CNT) >> 20 & 0x7F
-        if not sum([bits >> index & 1 for index in range(7)]) & 1:
-            return statement.KEY_PLAIN
-    return claimed
-
-
-def reset_cause() -> int:
-    """Return the cause of the last reset as the signed event names it."""
-    if register_bits(RESET_STATE) & 0x3F == BROWN_OUT_STATE:
-        return BROWN_OUT
-    return machine.reset_cause()
-
-
-def make_signer(board: "dict[str, object]") -> Signer:
-    """Return who signs for this plug; it decides the key class. Nothing stands in for a secure element that fails."""
-    if board.get("key") != "secure":
-        return SoftwareSigner(private_key("key.bin"), key_class(board))
-    from watt_plug.atecc import ADDRESS, Atecc608, AteccSigner
-
-    clock, data = machine.Pin(int(str(board["scl_pin"]))), machine.Pin(int(str(board["sda_pin"])))
-    # 100 kHz: a byte of zeros is then long enough to wake the chip.
-    bus = machine.I2C(0, scl=clock, sda=data, freq=100000)
-    return AteccSigner(Atecc608(bus, time.sleep_ms, int(str(board.get("element_address", ADDRESS)))))
-
-
-class Identity(provision.Identity):
-    """What this plug says of itself while it is paired."""
-
-    def __init__(self, board: "dict[str, object]", root: str) -> None:
-        self._board = board
-        self._root = root
-        self._signer = make_signer(board)
-        self.public = self._signer.public
-        self.tls_public = p256.public_key(private_key("tls.bin"))
-
-    def enrolment(self, network_hash: bytes, challenge: bytes) -> bytes:
-        octets = {"network": network_hash, "public": self.public, "challenge": challenge}
-        octets["firmware_hash"] = release.firmware_hash(self._root)
-        octets["calibration_hash"] = calibration_hash((0, 0, 0), calibration())
-        numbers = {"key_class": self._signer.key_class, "rated_w": int(str(self._board["rated_w"]))}
-        body = statement.ENROLMENT.encode(statement.Statement(numbers, octets))
-        return statement.ENROLMENT.seal(body, self._signer.sign(statement.ENROLMENT.message(body)))
-
-
-def calibration() -> "Calibration | None":
-    """Return the calibration on flash; ValueError when it is damaged: better no plug than a wrong one."""
-    data = read("calibration.json")
-    return Calibration(json.loads(data)) if data else None
-
-
-def output(board: "dict[str, object]", name: str) -> "machine.Pin | None":
-    """Return an output pin of the board, None when it has none of this name."""
-    return machine.Pin(int(str(board[name + "_pin"])), machine.Pin.OUT) if name + "_pin" in board else None
 
 
 class Esp32(Board):
@@ -255,31 +156,35 @@ def parser_of(board: "dict[str, object]") -> "tuple[object, int]":
     if chip in ("hlw8012", "bl0937"):
         from watt_plug.meters import pulses
 
-        return cse7766.Parser(), pulses.PULSE_SPAN
+        return Parser(), pulses.PULSE_SPAN
+    from watt_plug.meters import cse7766
+
     ppm = cse7766.VOLTAGE_PPM_HLW8032 if chip == "hlw8032" else 1000000
     return cse7766.Parser(int(str(board.get("voltage_ppm", ppm)))), cse7766.PULSE_SPAN
 
 
 def opener_of(settings: "dict[str, object]", tls_key: bytes) -> object:
     """Return the coroutine function that opens the TLS connection to the broker, joining Wi-Fi first."""
+    # Bytes, and only what is needed: the settings with their hexadecimal certificates do not stay in the heap.
+    authority = binascii.unhexlify(str(settings["ca"]))
+    certificate = binascii.unhexlify(str(settings["certificate"]))
+    wifi = str(settings["wifi_ssid"]), str(settings["wifi_password"])
+    host, port = str(settings["broker_host"]), int(str(settings["broker_port"]))
     station = network.WLAN(network.STA_IF)
     station.active(True)
-    point = p256.public_key(tls_key)
-    key = HEADER_SEC1 + tls_key + MIDDLE_SEC1 + point
+    key = HEADER_SEC1 + tls_key + MIDDLE_SEC1 + p256.public_key(tls_key)
 
     async def open_stream() -> object:
         if not station.isconnected():
-            station.connect(str(settings["wifi_ssid"]), str(settings["wifi_password"]))
+            station.connect(*wifi)
             while not station.isconnected():
                 await asyncio.sleep(1)  # the shell's time-out ends it
         gc.collect()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # MicroPython's default checks nothing.
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=binascii.unhexlify(str(settings["ca"])))
-        context.load_cert_chain(binascii.unhexlify(str(settings["certificate"])), key)
-        host = str(settings["broker_host"])
-        port = int(str(settings["broker_port"]))
+        context.load_verify_locations(cadata=authority)
+        context.load_cert_chain(certificate, key)
         return await asyncio.open_connection(host, port, ssl=context, server_hostname=host)  # type: ignore[call-arg]
 
     return open_stream
@@ -292,39 +197,11 @@ def set_year(journal_s: int) -> None:
         machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
 
 
-def pair(board: "dict[str, object]", root: str, seconds: int) -> None:
-    """Wait to be taken into a household; write config.json and start anew."""
-    from watt_plug.ble import Service
-
-    code = read("code.txt").decode().strip()
-    provisioner = provision.Provisioner(code, Identity(board, root), os.urandom)
-    service = Service(provisioner, "wattpact")
-    watchdog = machine.WDT(timeout=WATCHDOG_MS)
-    lamp = output(board, "led")
-    lamp_on = int(str(board.get("led_on", 1)))
-    start_ms = time.ticks_ms()
-    passed_ms = 0
-    while service.poll() and (not seconds or passed_ms < seconds * 1000):
-        watchdog.feed()
-        passed_ms = time.ticks_diff(time.ticks_ms(), start_ms)
-        if lamp is not None:
-            lit = panel.lit(panel.SAFE if seconds else panel.UNPAIRED, passed_ms)
-            lamp.value(lamp_on if lit else 1 - lamp_on)
-        time.sleep_ms(20)
-    if provisioner.settings is not None:
-        write("config.json", json.dumps(provisioner.settings).encode())
-        time.sleep(1)  # the tool's last notification
-    service.stop()
-    machine.reset()
-
-
 def run_safe(seconds: int) -> None:
-    """Safe mode: the relay on, pairing open, nothing measured."""
-    board = json.loads(read("board.json"))
-    relay = output(board, "relay")
-    if relay is not None:
-        relay.value(int(board.get("relay_on", 1)))
-    pair(board, release.root_of(release.__file__), seconds)
+    """Safe mode, as main.py knows it."""
+    from watt_plug import unpaired
+
+    unpaired.run_safe(seconds)
 
 
 def run(slots: object) -> None:
@@ -333,8 +210,10 @@ def run(slots: object) -> None:
     root = release.root_of(release.__file__)
     settings = json.loads(read("config.json") or b"null")
     if settings is None:
+        from watt_plug import unpaired
+
         slots.healthy()  # type: ignore[attr-defined]
-        pair(board, root, 0)
+        unpaired.pair(board, root, 0)
         return
     network.WLAN(network.STA_IF).active(True)  # before a key is made: the radio feeds the generator
     signer = make_signer(board)
@@ -378,6 +257,10 @@ def run(slots: object) -> None:
         return Updater(slots, [keys[at : at + 64] for at in range(0, len(keys), 64)])
 
     opener = opener_of(settings, private_key("tls.bin"))
+    settings = None
+    gc.collect()
+    # From here on rarely: each collection costs 10 ms, and a signature leaves 300 KB behind.
+    gc.threshold(gc.mem_free() * 3 // 4)
     shell = Shell(plug, clock, here, opener, below, make_updater, topics)
     asyncio.run(supervised(shell, plug, clock, here))
 

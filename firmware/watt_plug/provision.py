@@ -10,6 +10,8 @@ from watt_wire import p256, pairing, statement
 from watt_wire.errors import DecodeError
 from watt_wire.fields import HASH_SIZE, PUBLIC_KEY_SIZE
 
+from watt_plug.signer import new_private
+
 GUESSES_MAX = 5
 "Wrong proofs until the plug is started again: 80 bits are not guessed anyway, this is for the log."
 PARTIES_MAX = 8
@@ -161,14 +163,6 @@ class Provisioner:
             self.settings = self._pending
             return bytes((pairing.APPLIED,))
         return bytes((pairing.REJECTED,)) + b"not due"
-
-
-def new_private(random: object) -> bytes:
-    """Return a fresh private key: 32 random bytes in 1..n-1."""
-    while True:
-        private = random(32)  # type: ignore[operator]
-        if 0 < int.from_bytes(private, "big") < p256.N:
-            return bytes(private)
 
 
 def settings_of(fields: "list[tuple[int, bytes]]") -> "dict[str, object]":

@@ -101,7 +101,7 @@ class Shell:
                     healthy = True
                     self._board.healthy()
                     self._status_s = 0  # a trial may be over: say so
-                # A slice of work is 30 ms: others get their turn either way.
+                # A slice of work is 60 ms: others get their turn either way.
                 await asyncio.sleep(0.001 if busy else TICK_MS / 1000)
         finally:
             link.cancel()

@@ -32,3 +32,11 @@ class SoftwareSigner(Signer):
     def sign(self, message: bytes) -> bytes:
         """Return the deterministic signature (RFC 6979) over SHA-256 of `message`."""
         return p256.sign(self._private, message)
+
+
+def new_private(random: object) -> bytes:
+    """Return a fresh private key: 32 random bytes in 1..n-1."""
+    while True:
+        private = random(32)  # type: ignore[operator]
+        if 0 < int.from_bytes(private, "big") < p256.N:
+            return bytes(private)

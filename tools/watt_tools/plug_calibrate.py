@@ -16,12 +16,11 @@ from pathlib import Path
 from watt_gateway.config import ModbusSection
 from watt_gateway.meters.main import MeterError
 from watt_gateway.meters.modbus import ModbusMeter, load_map
+from watt_plug.calibration import GAIN_MAX_PPM, GAIN_MIN_PPM
 
 from watt_tools.plug_link import Cable
 
 PPM = 1_000_000
-GAIN_MIN_PPM, GAIN_MAX_PPM = 900_000, 1_100_000
-"More than a tenth is a wrong board or a wrong reference, not a calibration (DEVICE.md 4)."
 POWER_MIN_MW = 40_000
 "Below 40 W the resolution of the cheap chips is no better than the gain that is sought."
 SPREAD_MAX_PPM = 10_000

@@ -1,0 +1,1 @@
+// No names beyond those of the core.

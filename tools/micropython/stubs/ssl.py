@@ -1,0 +1,1 @@
+"""Stands in for the built-in module, which the WebAssembly build lacks."""
