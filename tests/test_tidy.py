@@ -18,7 +18,7 @@ SOLVER = "master/watt_market/solver.py"
 MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 VERIFIER_LINES_MAX = 500
-LEADERS_LINES_MAX = 150
+VERIFIER_PARTS = {"leaders": 150, "crossing": 330, "stated": 50}
 IMPURE = {
     "asyncio", "datetime", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "selectors",
     "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time", "urllib",
@@ -129,17 +129,18 @@ def test_a_library_is_imported_by_one_module_per_package(library: str) -> None:
 
 
 def test_the_verifier_is_short_and_shares_no_code() -> None:
-    # verify.py decides, structures.py is its table of field names, verdict.py prints and decides nothing; leaders.py
-    # recomputes response strength and who had to lead, and has a budget of its own.
+    # verify.py decides, structures.py is its table of field names, verdict.py prints and decides nothing. Parts with
+    # budgets of their own: who had to lead, trades across areas, what the statement must say.
     deciding = ["tools/watt_tools/verify.py", "tools/watt_tools/structures.py"]
     lines = [line for path in deciding for line in (ROOT / path).read_text().splitlines() if line.strip()]
     assert len(lines) < VERIFIER_LINES_MAX, f"{len(lines)} lines that are not blank"
-    leaders = "tools/watt_tools/leaders.py"
-    lines = [line for line in (ROOT / leaders).read_text().splitlines() if line.strip()]
-    assert len(lines) < LEADERS_LINES_MAX, f"{len(lines)} lines of {leaders} that are not blank"
+    parts = [f"tools/watt_tools/{name}.py" for name in VERIFIER_PARTS]
+    for path, most in zip(parts, VERIFIER_PARTS.values(), strict=True):
+        count = sum(bool(line.strip()) for line in (ROOT / path).read_text().splitlines())
+        assert count < most, f"{count} lines of {path} that are not blank"
     shared = {"watt_wire", "watt_chain", "watt_node", "watt_market", "watt_station", "watt_master", "watt_gateway"}
-    allowed = {"watt_tools.structures", "watt_tools.verdict", "watt_tools.verify", "watt_tools.leaders"}
-    for path in [*deciding, "tools/watt_tools/verdict.py", leaders]:
+    allowed = {f"watt_tools.{name}" for name in ("structures", "verdict", "verify", *VERIFIER_PARTS)}
+    for path in [*deciding, "tools/watt_tools/verdict.py", *parts]:
         assert not imported(path) & shared, f"{path} imports {imported(path) & shared}"
         assert "cryptography" not in imported(path), "the second implementation uses the ecdsa package"
         for node in ast.walk(tree(path)):

@@ -6,7 +6,7 @@ from contract_world import AGGREGATOR, GRID, REGULATOR, START_S, Home, Plan, Pla
 from msgspec.structs import replace
 from watt_chain import codec
 from watt_chain.contract import cross_kinds, kinds
-from watt_chain.contract.cross_objects import CrossTrade, cross_key
+from watt_chain.contract.cross_objects import CrossTrade, cross_key, kill_after_s
 from watt_chain.contract.event import EventSpec, State
 from watt_chain.contract.rules import RULES_1, RuleSet
 
@@ -114,4 +114,4 @@ def total_u(world: World) -> int:
     return held + sum(one.sent_u - one.received_u for one in transits)
 
 
-__all__ = ["CROSS_RULES", "Across", "cross_key", "plans_of", "streets", "total_u", "REGULATOR"]
+__all__ = ["kill_after_s", "CROSS_RULES", "Across", "cross_key", "plans_of", "streets", "total_u", "REGULATOR"]

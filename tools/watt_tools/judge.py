@@ -136,7 +136,8 @@ def _readings_final(net: Network, readout: Readout) -> Check:
 
 def _money(stated: dict[str, Any]) -> Check:
     held = all(
-        total["users_u"] + total["offices_u"] == total["deposited_u"] - total["withdrawn_u"]
+        total["users_u"] + total["offices_u"]
+        == total["deposited_u"] - total["withdrawn_u"] + total["received_u"] - total["sent_u"]
         for total in stated["totals"].values()
     )
     amount_u = sum(total["deposited_u"] for total in stated["totals"].values())

@@ -133,6 +133,7 @@ def respond(of: Any, number: int, pairs: list[Any], rows: dict[bytes, Any]) -> d
     for node in range(len(of.seats[of.chain])):
         ours = {user for user in of.homes if of.users[user].node == node}
         sides = [pair.state != "DROPPED" for pair in pairs for user in (pair.seller, pair.buyer) if user in ours]
+        sides += [stood for user, stood in of.across.sides(number) if user in ours]
         energy = [(row.delivered_wh, row.agreed_wh) for user, row in rows.items() if user in ours]
         parts = [(600_000, sum(one for one, _ in energy), sum(one for _, one in energy))]
         parts += [(200_000, len(ours & opened.keys()), len(ours)), (200_000, sum(sides), len(sides))]

@@ -13,6 +13,7 @@ import msgspec
 from watt_chain import codec
 from watt_chain.block import Receipt, decode_certified
 from watt_chain.contract import AreaContract, MainContract, kinds, objects
+from watt_chain.contract.cross_objects import TRANSIT_KEY, MainTrade, Transit
 from watt_chain.contract.market import Book
 from watt_chain.crypto import sha256
 from watt_chain.genesis import MAIN_CHAIN, Genesis, open_genesis
@@ -124,7 +125,7 @@ def statement(readout: Readout, event: int) -> dict[str, Any]:
     """What the run comes to, as plain data: the content of export/statement.json (tools/README.md)."""
     main_event = readout.object(MAIN_CHAIN, objects.event_key(event), objects.MainEvent)
     return {
-        "format": 1,
+        "format": 2,
         "network": readout.network.hex(),
         "event": event,
         "event_state": main_event.state.value if main_event else "none",
@@ -138,6 +139,7 @@ def statement(readout: Readout, event: int) -> dict[str, Any]:
         },
         "homes": [home for chain in readout.areas() for home in _homes(readout, chain, event)],
         "pairs": [pair for chain in readout.areas() for pair in _pairs(readout, chain, event)],
+        "trades": _trades(readout, event),
         "totals": {str(chain): _totals(readout, chain) for chain in readout.areas()},
     }
 
@@ -197,9 +199,34 @@ def _pairs(readout: Readout, chain: int, event: int) -> list[dict[str, Any]]:
     return rows
 
 
+def _trades(readout: Readout, event: int) -> list[dict[str, Any]]:
+    """Trades across areas as the main chain has them."""
+    state = readout.ledgers[MAIN_CHAIN].state
+    found = [readout.need(MAIN_CHAIN, key, MainTrade) for key in state.keys(b"cross/%d/" % event)]
+    rows = []
+    for trade in sorted(found, key=lambda one: one.terms.number):
+        terms = trade.terms
+        rows.append(
+            {
+                "number": terms.number,
+                "seller_chain": terms.seller_chain,
+                "seller": terms.seller.hex(),
+                "buyer_chain": terms.buyer_chain,
+                "buyer": terms.buyer.hex(),
+                "slot_wh": terms.slot_wh,
+                "price_u_per_wh": terms.price_u_per_wh,
+                "charge_u": terms.charge_u,
+                "paid_u": trade.paid_u,
+                "state": trade.state,
+            }
+        )
+    return rows
+
+
 def _totals(readout: Readout, chain: int) -> dict[str, int]:
     supply = readout.need(chain, objects.SUPPLY_KEY, objects.Supply)
     pool = readout.need(chain, objects.POOL_KEY, objects.Pool)
+    transit = readout.object(chain, TRANSIT_KEY, Transit)
     accounts = readout.accounts(chain)
 
     def money(role: str) -> int:
@@ -211,6 +238,8 @@ def _totals(readout: Readout, chain: int) -> dict[str, int]:
         "users_u": money("user"),
         "offices_u": money("office"),
         "points_issued": pool.issued,
+        "sent_u": transit.sent_u if transit else 0,
+        "received_u": transit.received_u if transit else 0,
     }
 
 
@@ -219,7 +248,9 @@ def outcome_hash(stated: dict[str, Any]) -> str:
 
     It names accounts by their keys: two networks compare only when made with the same `--seed`.
     """
-    kept = {"event": stated["event"], "homes": stated["homes"], "pairs": stated["pairs"], "prices": stated["prices"]}
+    kept = {name: stated[name] for name in ("event", "homes", "pairs", "prices")}
+    if stated["trades"]:  # whether a payment has arrived yet is no outcome
+        kept["trades"] = [{k: v for k, v in trade.items() if k != "state"} for trade in stated["trades"]]
     return sha256(msgspec.json.encode(kept, order="sorted")).hex()
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import ecdsa
 import msgspec
 
+from watt_tools.crossing import Crossing
 from watt_tools.leaders import problems as wrong_leaders
 from watt_tools.leaders import respond
+from watt_tools.stated import statement_of
 from watt_tools.structures import NAMES
 from watt_tools.verdict import main as main
 
@@ -91,6 +93,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
     def __init__(self) -> None:
         self.where, self.problems, self.files = "manifest.json:", list[str](), dict[str, bytes]()
         self.claims = list[tuple[str, tuple[bytes, bytes, bytes]]]()
+        self.across = Crossing(self)
         self.blocks, self.calls, self.state, self.parties = (dict[int, Any]() for _ in range(4))
         self.plugs, self.events, self.reports, self.sequence, self.raws = (dict[Any, Any]() for _ in range(5))
         self.settled = dict[tuple[int, int], dict[int, int]]()  # chain, height of Points: strength by node
@@ -221,22 +224,23 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 plug.checks.append(now)
         return digest(b"\0" + payload + signer)
 
-    def message(self, data: bytes, source: int, target: int) -> tuple[Any, ...]:  # 4: it must be the next
-        *way, kind, body = decode(data)
-        self.sequence[source, target] = self.sequence.get((source, target), 0) + 1
-        need(way == [source, target, self.sequence[source, target]], "a message is not the next of its chain")
+    def message(self, data: bytes, source: int, reader: int) -> tuple[Any, ...]:  # 4: it must be the next; chain 0
+        *way, kind, body = decode(data)  # reads all that an area sends
+        last = self.sequence[source, way[1], reader] = self.sequence.get((source, way[1], reader), 0) + 1
+        need(way == [source, way[1], last] and reader in (0, way[1]), "a message is not the next of its chain")
         return kind, *decode(body)
 
     def main_chain(self) -> None:  # signals, matchings, prices; areas report all that is under their outbox roots (4)
         self.chain = 0
         for call in self.calls[0]:
-            self.where, value = call.where, call.fields[0]
+            self.where, value, sent = call.where, call.fields[0], list[Any]()
             if call.kind == "Initial":
                 need(self.state[0][f"event/{value[0]}"][1] in ("CLOSED", "ABORTED"), f"event {value[0]} is not over")
                 rules = self.rules[call.header.rules_version]
                 self.events[value[0]] = Space(spec=named("Spec", value), rules=rules, slices={}, prices=[[], [], []])
             elif call.kind == "Match":
                 self.events[value[0]].slices = {part[0]: part[1] for part in value[2]}
+                self.across.match(value[0], value[5])
             elif call.kind == "Anchor":
                 block: Any = self.raws.get(value)
                 need(block and not block.anchored, "not a block of this export, or for the second time")
@@ -245,6 +249,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 for data in call.fields[2]:
                     kind, number, *rest = self.message(data, block.header.chain, 0)
                     self.reports[block.header.chain, kind, number] = rest
+                    sent.append([block.header.chain, decode(data)[1], kind, number, *rest])
             elif call.kind == "SettlementAmount":
                 event = self.events[value]
                 for t in range(event.spec.slots):  # 11: lambda by order of merit
@@ -258,9 +263,11 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                     for listed, item in zip(event.prices, (wanted, price, spent), strict=True):
                         listed.append(item)
                 self.same(f"event/{value}", [*self.state[0][f"event/{value}"][:8], *event.prices])
+            self.across.main(call, sent)
         for block in self.raws.values():
             self.where = block.where
             need(block.anchored or block.header.outbox_root == merkle([]), "what it sent is not anchored")
+        self.across.close()
 
     def same(self, key: str, wanted: Any, name: str = "") -> None:
         found = self.state[self.chain].get(key)
@@ -274,11 +281,13 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         self.users, self.grid = {p.id: p for p in self.parties[chain].values()}, self.parties[chain][self.genesis[3]]
         self.homes = {digest(call.fields[0])[:8]: call.fields for call in self.of("Enrol")}
         for call in self.of("Inbox"):
-            self.where, block = call.where, self.raws.get(call.fields[0])
+            self.where, call.taken = call.where, list[Any]()
+            block: Any = self.raws.get(call.fields[0])
+            need(block, "not a block of this export")
             for index, data, path in call.fields[3]:
                 root = climb(digest(b"\0" + data), index, call.fields[2], path)
-                need(block and root == block.header.outbox_root, "a message is not under its root on the main chain")
-                self.message(data, 0, chain)
+                need(root == block.header.outbox_root, "a message is not under its root on its chain")
+                call.taken.append([block.header.chain, *self.message(data, block.header.chain, chain)])
         ways = [(self.users[call.fields[0]], call.fields[1]) for call in self.of("Deposit")]
         ways += [(call.me, -call.fields[0]) for call in self.of("Withdraw")]
         self.same("supply", [sum(max(0, sign * u) for _, u in ways) for sign in (1, -1)])
@@ -291,6 +300,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                     ways += [(call.me, -event.rules.commit_deposit_u), (self.grid, event.rules.commit_deposit_u)]
         for party, amount_u in ways:
             party.free_u += amount_u
+        self.across.area(chain)
         for call in self.calls[chain]:
             if call.kind == "SettlementCredit" and self.of("Points", call.fields[0]):
                 self.settle(call.fields[0], self.events[call.fields[0]])
@@ -403,7 +413,8 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         spec, rules, slots, normal = event.spec, event.rules, event.spec.slots, event.spec.normal_price_u_per_wh
         pairs, loads, prices = self.pairs(number, event), self.meter(number, event.spec), event.prices[1]
         live = [pair for pair in pairs if pair.state == "SETTLED"]
-        mine = {user: [p for p in live if user in (p.seller, p.buyer)] for p in live for user in (p.seller, p.buyer)}
+        ends = [(u, pair) for pair in live for u in (pair.seller, pair.buyer)] + self.across.ends(number)
+        mine = {user: [pair for owner, pair in ends if owner == user] for user, _ in ends}
         rows = {user: self.deliver(user, mine[user], loads[user], event) for user in sorted(mine)}
         told = [[sum(max(0, sign * r.delta[t]) for r in rows.values()) for t in range(slots)] for sign in (1, -1)]
         self.problems += differences(f"{self.where} Metered", self.reports.get((self.chain, "Metered", number)), told)
@@ -415,7 +426,9 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 pair.paid_u = sum(price * wh for price, wh in zip(pair.price_u_per_wh, cells, strict=True))
                 seller.traded_u, seller.charge_u = seller.traded_u + pair.paid_u, seller.charge_u + charge // 2
                 buyer.traded_u, buyer.charge_u = buyer.traded_u - pair.paid_u, buyer.charge_u + (charge + 1) // 2
-        weights = [sum(pair.slot_wh[t] for pair in live) for t in range(slots)] if live else [1] * slots
+        self.across.deliver(number, rows)
+        traded = [*live, *(leg for _, leg in self.across.ends(number))]
+        weights = [sum(pair.slot_wh[t] for pair in traded) for t in range(slots)] if traded else [1] * slots
         value = sum(price * weight for price, weight in zip(prices, weights, strict=True))
         mean = (M + rules.beta_ppm) * value // (M * sum(weights))
         for user, row in rows.items():
@@ -429,16 +442,16 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
             bar, span = rules.credit_bar, rules.credit_cap - rules.credit_bar
             phi = min(max(credit - bar, 0), span) * M // span if span else M * (credit >= rules.credit_cap)
             rise = rules.sigma_max_ppm * (2 * M - phi) * mean // (2 * M * M)
-            best = max(
-                min(normal * rules.price_floor_ppm // M, normal), normal - rules.rho_max_ppm * phi * mean // M**2
-            )
-            worst = min(max(normal * rules.price_top_ppm // M, normal), normal + rise)
+            low, high = (normal * part // M for part in (rules.price_floor_ppm, rules.price_top_ppm))
+            best = max(min(low, normal), normal - rules.rho_max_ppm * phi * mean // M**2)
+            worst = min(max(high, normal), normal + rise)
             if row.status != "unverified":
                 row.rp_u_per_wh = best if row.status == "performed" else worst
             row.notice = "suspended" if credit < bar else "warned" if credit < rules.warn_below else "none"
             if row.notice == "suspended" and not party.suspended:
                 self.standing[user][3] = spec.settle_by_s
             party.suspended, party.warned = party.suspended or row.notice == "suspended", row.notice == "warned"
+        self.across.settle(number, rows)
         factor, gains = rules.rp_energy_factor, [row for row in rows.values() if 0 < row.rp_u_per_wh < normal]
         spent = factor * sum((normal - row.rp_u_per_wh) * row.agreed_wh for row in gains)
         allowed = rules.response_budget_u + sum(row.penalty_u for row in rows.values())
@@ -458,34 +471,16 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         made += [(f"pair/{number}/{pair.number}", list(vars(pair).values()), "Pair") for pair in pairs]
         for key, values, name in made:
             self.same(key, values, name)
-        root = merkle(encode(values) for _, values, _ in made)
+        root = merkle(encode(values) for values in [*(values for _, values, _ in made), *self.across.leaves(number)])
         self.same(f"result/{number}", [list(rows), root])
         wanted = [*self.state[self.chain][f"event/{number}"][:7], len(pairs), prices, mean, True, True, root, ""]
         self.same(f"event/{number}", wanted, "Event")
 
     def statement(self) -> None:  # The statement is what the state objects, now known to be right, say
-        stated, homes, pairs, totals = self.json("statement.json"), [], [], {}
-        event = self.state[0].get(f"event/{(number := stated['event'])}")
-        need(event and event[1] == "CLOSED", f"event {number} is not CLOSED")
-        for chain, state in [item for item in self.state.items() if item[0]]:
-            accounts = [value for key, value in sorted(state.items()) if key.startswith("account/")]
-            for value in (value for value in accounts if value[1] == "user"):
-                party = dict(zip(NAMES["Account"], value, strict=True))
-                row = dict(zip(NAMES["Row"], state.get(f"result/{number}/{value[0].hex()}", ()), strict=False))
-                bill = {name: row[name] for name in row if name not in ("user", "outside_wh")} or None
-                homes.append({name: party[name] for name in NAMES["Home"]} | {"user": value[0].hex(), "event": bill})
-            for k in range(1, state.get(f"event/{number}", [0] * 8)[7] + 1):
-                pair = dict(zip(NAMES["Pair"], state[f"pair/{number}/{k}"], strict=True))
-                ends = {"chain": chain, "seller": pair["seller"].hex(), "buyer": pair["buyer"].hex()}
-                pairs.append({name: pair[name] for name in NAMES["Trade"]} | ends)
-            money = [sum(sum(v[4:7]) for v in accounts if (v[1] == "user") == users) for users in (True, False)]
-            need(sum(money) == state["supply"][0] - state["supply"][1], f"money of chain {chain} is not conserved")
-            totals[str(chain)] = dict(zip(NAMES["Totals"], [*state["supply"], *money, state["pool"][1]], strict=True))
-        lasts = {str(chain): [self.network, *(b.hash for b in blocks)] for chain, blocks in self.blocks.items()}
-        wanted = {"network": self.network.hex(), "event": number, "format": 1, "event_state": "CLOSED", "homes": homes}
-        wanted |= {"prices": {"need_wh": event[8], "lambda_u_per_wh": event[9]}, "pairs": pairs, "totals": totals}
-        wanted["chains"] = {chain: {"height": len(last) - 1, "hash": last[-1].hex()} for chain, last in lasts.items()}
-        self.problems += differences("statement.json", stated, wanted)
+        stated = self.json("statement.json")
+        event = self.state[0].get(f"event/{stated['event']}")
+        need(event and event[1] == "CLOSED", f"event {stated['event']} is not CLOSED")
+        self.problems += differences("statement.json", stated, statement_of(self, stated["event"], event))
 
     def run(self, folder: Path, regulator: bytes) -> list[str]:  # the problems of the first step that has some
         try:
