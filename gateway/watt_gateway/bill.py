@@ -5,7 +5,7 @@ alone: signatures of the stations, Merkle paths, the plug's own signatures, mete
 signed checkpoints, sums of money. A bill holds the household's own data only.
 
     summary       read by people; every number stands in a proven object below
-    state         StateProofs (hex): event, account, user, plugs, pairs, result row
+    state         StateProofs (hex): event, account, user, plugs, pairs, trades with other areas, result row
     checkpoints   per plug and slot boundary: the frame, the transaction that carried it, its ReceiptProof
     calls         our own calls of this event with their ReceiptProofs
 """
@@ -22,6 +22,8 @@ from typing import Any
 import msgspec
 from watt_chain import codec, crypto
 from watt_chain.codec import DecodeError
+from watt_chain.contract.cross_area import stood
+from watt_chain.contract.cross_objects import CrossTrade
 from watt_chain.contract.kinds import Checkpoint as CheckpointFields
 from watt_chain.contract.objects import (
     Account,
@@ -37,6 +39,7 @@ from watt_chain.contract.objects import (
     user_key,
 )
 from watt_chain.contract.orders import PairState
+from watt_chain.cross.tables import Buyer, Seller
 from watt_chain.light import LightClient, ProofError, ReceiptProof, StateProof
 from watt_chain.transaction import decode_transaction
 from watt_wire import checkpoint as checkpoints
@@ -44,10 +47,12 @@ from watt_wire.errors import DecodeError as WireError
 
 from watt_gateway.store import StoredReceipt
 
-VERSION = 1
+VERSION = 2
+"""2: with trades across areas."""
 BILL_BYTES_MAX = 8 << 20
 """64 plugs at 97 boundaries of 2 kB each in hex are some 25 MB at the very worst; 8 MiB holds 20 plugs over a day."""
 BASELINE_NOTE = "standard profile h25, scaled to the yearly use (fewer than 10 days of own history)"
+_TRADE_PAID = (Buyer.PAID, Seller.SETTLED, Seller.CREDITED)
 _TRADED = (PairState.CONFIRMED, PairState.SETTLED, PairState.RETURNED)
 
 
@@ -62,6 +67,7 @@ class Evidence:
     account: Account
     row: ResultRow
     pairs: Sequence[Pair]
+    trades: Sequence[CrossTrade]
     proofs: Sequence[bytes]
     frames: Sequence[tuple[bytes, bytes, StoredReceipt | None]]
     "(plug, frame, receipt) at slot boundaries."
@@ -101,6 +107,19 @@ def make(evidence: Evidence) -> dict[str, Any]:
                 "state": pair.state,
             }
             for pair in evidence.pairs
+        ],
+        "trades": [
+            {
+                "number": trade.terms.number,
+                "role": "seller" if trade.side == "sell" else "buyer",
+                "other_area": trade.terms.buyer_chain if trade.side == "sell" else trade.terms.seller_chain,
+                "slot_wh": trade.terms.slot_wh,
+                "price_u_per_wh": trade.terms.price_u_per_wh,
+                "charge_u": (trade.terms.charge_u + (trade.side == "buy")) // 2,
+                "paid_u": trade.paid_u,
+                "state": trade.state,
+            }
+            for trade in evidence.trades
         ],
         "proofs": {
             "state": [proof.hex() for proof in evidence.proofs],
@@ -178,12 +197,13 @@ class _Check:
         row = self._object(result_row_key(event.event, self._me), ResultRow)
         plugs = [self._object(plug_key(plug), Plug) for plug in user.plugs]
         self._check_summary(event, account, row)
-        pairs = self._check_pairs(event, row)
+        pairs, trades = self._check_pairs(event, row)
         self._expect("state", self._bill["state"], event.state.value)
         if row.status != "unverified":
             self._expect("metered", self._metered(event, plugs), row.metered_wh)
         self._check_calls()
         self._expect("pairs", len(pairs), len(self._bill["pairs"]))
+        self._expect("trades", len(trades), len(self._bill["trades"]))
         return self._problems
 
     def _take_state(self) -> None:
@@ -214,7 +234,7 @@ class _Check:
         self._expect("user", row.user, self._me)
         self._expect("slots", len(row.quota_wh), event.spec.slots)
 
-    def _check_pairs(self, event: AreaEvent, row: ResultRow) -> list[Pair]:
+    def _check_pairs(self, event: AreaEvent, row: ResultRow) -> tuple[list[Pair], list[CrossTrade]]:
         prefix = b"pair/%d/" % event.event
         pairs = [codec.decode(value, Pair) for key, value in self._values.items() if key.startswith(prefix)]
         mine = sorted((pair for pair in pairs if self._me in (pair.seller, pair.buyer)), key=lambda pair: pair.number)
@@ -229,6 +249,14 @@ class _Check:
             if pair.state == PairState.SETTLED:
                 money_u += sign * pair.paid_u
                 charge_u += pair.charge_u // 2 if pair.seller == self._me else (pair.charge_u + 1) // 2
+        trades = self._trades(event)
+        for trade in [trade for trade in trades if stood(trade)]:
+            side, sign = (sold, 1) if trade.side == "sell" else (bought, -1)
+            for slot, wh in enumerate(trade.terms.slot_wh):
+                side[slot] += wh
+            if trade.state in _TRADE_PAID:
+                money_u += sign * trade.paid_u
+                charge_u += (trade.terms.charge_u + (trade.side == "buy")) // 2
         self._expect("sold", sold, row.sold_wh)
         self._expect("bought", bought, row.bought_wh)
         self._expect("traded_u", money_u, row.traded_u)
@@ -239,6 +267,18 @@ class _Check:
             self._expect("pair.price_u_per_wh", shown["price_u_per_wh"], pair.price_u_per_wh)
             self._expect("pair.paid_u", shown["paid_u"], pair.paid_u)
             self._expect("pair.state", shown["state"], pair.state)
+        return mine, trades
+
+    def _trades(self, event: AreaEvent) -> list[CrossTrade]:
+        """Our trades with other areas, as proven; what the bill shows of each must be that."""
+        prefix = b"cross/%d/" % event.event
+        held = [codec.decode(value, CrossTrade) for key, value in self._values.items() if key.startswith(prefix)]
+        mine = sorted((one for one in held if one.user == self._me), key=lambda one: one.terms.number)
+        for shown, trade in zip(self._bill["trades"], mine, strict=False):
+            terms = trade.terms
+            proven = (terms.number, terms.slot_wh, terms.price_u_per_wh, trade.paid_u, trade.state)
+            names = ("number", "slot_wh", "price_u_per_wh", "paid_u", "state")
+            self._expect(f"trade {terms.number}", tuple(shown[name] for name in names), proven)
         return mine
 
     def _metered(self, event: AreaEvent, plugs: Sequence[Plug]) -> list[int] | None:

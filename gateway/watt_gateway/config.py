@@ -170,6 +170,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     side: Literal["sell", "buy"]
     price_u_per_wh: Annotated[int, msgspec.Meta(ge=0, le=10**9)]
     slot_wh: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=10**6)]], msgspec.Meta(max_length=SLOTS_MAX)]
+    together: bool = False
+    "A buyer's trades with other areas come about all or not at all."
 
 
 def load_plan(path: Path) -> Plan | None:

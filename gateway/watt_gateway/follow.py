@@ -13,6 +13,8 @@ from pathlib import Path
 
 from watt_chain import codec
 from watt_chain.codec import DecodeError, T
+from watt_chain.contract.cross_area import stood
+from watt_chain.contract.cross_objects import CrossIndex, CrossTrade, index_key
 from watt_chain.contract.event import State
 from watt_chain.contract.objects import (
     OPEN_KEY,
@@ -44,9 +46,11 @@ from watt_gateway.household import (
     decide,
     decode_bid,
     encode_bid,
+    is_open,
     keys_of_interest,
     pair_keys,
     plug_keys,
+    trade_keys,
 )
 from watt_gateway.lightnode import KEYS_MAX, QUIET_FAILURES, LightNode, Proven, QueryFailed
 from watt_gateway.lines import Lines
@@ -65,7 +69,7 @@ OVERTAKEN_MAX = 3
 """Questions in a row whose answers a newer notice may overtake; then the look is repeated a little later."""
 LABELS_MAX = 10_000
 """Calls remembered as made; some ten per event."""
-APP_KINDS = ("commit", "reveal", "choice", "confirm")
+APP_KINDS = ("commit", "reveal", "choice", "confirm", "cross")
 """First parts of the labels of the app's calls."""
 
 
@@ -96,9 +100,11 @@ class Follower:
         self.bid: SealedBid | None = None
         self.note = ""
         self.trades = 0
-        "Confirmed pairs of ours in the present event."
+        "Confirmed pairs and trades of ours in the present event."
         self._user: User | None = None
         self._pairs: dict[int, Pair] = {}
+        self._across: dict[int, CrossTrade] = {}
+        "Our trades with other areas."
         self._searched = False
         "Whether all pairs of the event were looked through: they are made in one block and never added to."
         self._height = 0
@@ -196,7 +202,11 @@ class Follower:
         if event.pairs and sealed is not None and (self._pairs or not self._searched):
             proofs += await self._fetch_pairs(me, event)
             self._searched = True
+        index = _object(proven, index_key(event.event, me), CrossIndex)
+        if index is not None:
+            proofs += await self._fetch_trades(event, index.numbers)
         self.trades = sum(pair.state in (PairState.CONFIRMED, PairState.SETTLED) for pair in self._pairs.values())
+        self.trades += sum(map(stood, self._across.values()))
         facts = Facts(
             me,
             self._clock.now_s(),
@@ -205,6 +215,7 @@ class Follower:
             self._user,
             sealed,
             tuple(self._pairs[number] for number in sorted(self._pairs)),
+            tuple(self._across[number] for number in sorted(self._across)),
             self.row,
             self._codes,
         )
@@ -232,6 +243,18 @@ class Follower:
                 pair = codec.decode(value, Pair)
                 if me in (pair.seller, pair.buyer):
                     self._pairs[pair.number] = pair
+        return proofs
+
+    async def _fetch_trades(self, event: AreaEvent, numbers: list[int]) -> list[Proven]:
+        """Our trades with other areas at present; there are a handful."""
+        keys = trade_keys(event, numbers)
+        proofs: list[Proven] = []
+        for start in range(0, len(keys), KEYS_MAX):
+            proven = await self._light.state(keys[start : start + KEYS_MAX], self._height)
+            proofs.append(proven)
+            for value in proven.values.values():
+                trade = codec.decode(value, CrossTrade)
+                self._across[trade.terms.number] = trade
         return proofs
 
     # ---- acting ---------------------------------------------------------------------------------------------------
@@ -269,7 +292,7 @@ class Follower:
         event, account, row, user = facts.event, facts.account, facts.row, facts.user
         if account is None or row is None or user is None:
             return
-        stage = (event.event, event.state.value, hash(codec.encode(row)))
+        stage = (event.event, event.state.value, hash(codec.encode([row, *facts.trades])))
         if self._billed == stage:
             return
         wanted = plug_keys(user)
@@ -283,7 +306,7 @@ class Follower:
             keys = sorted(own)
             for start in range(0, len(keys), KEYS_MAX):
                 proofs.append(await self._light.state(keys[start : start + KEYS_MAX], self._height))
-        document = await asyncio.to_thread(self._make_bill, facts.me, event, account, row, facts.pairs, proofs)
+        document = await asyncio.to_thread(self._make_bill, facts, account, row, proofs)
         try:
             bill.write(self._folder / f"bill-{event.event}.json", document)
             bill.write(self._folder / "bill.json", document)
@@ -292,15 +315,8 @@ class Follower:
             return
         self._billed = stage
 
-    def _make_bill(
-        self,
-        me: bytes,
-        event: AreaEvent,
-        account: Account,
-        row: ResultRow,
-        pairs: tuple[Pair, ...],
-        proofs: list[Proven],
-    ) -> dict[str, object]:
+    def _make_bill(self, facts: Facts, account: Account, row: ResultRow, proofs: list[Proven]) -> dict[str, object]:
+        event = facts.event
         frames: list[tuple[bytes, bytes, StoredReceipt | None]] = []
         for boundary_s in event.spec.boundaries_s():
             for plug, frame, label in self._store.frames_at(boundary_s):
@@ -312,11 +328,12 @@ class Follower:
         evidence = bill.Evidence(
             self._network,
             self._chain,
-            me,
+            facts.me,
             event,
             account,
             row,
-            pairs,
+            facts.pairs,
+            facts.trades,
             [proof.proof for proof in proofs],
             frames,
             calls,
@@ -349,6 +366,7 @@ class Follower:
 
     def _begin(self, event: AreaEvent) -> None:
         self._pairs, self._searched, self._plan, self.row, self.trades = {}, False, None, None, 0
+        self._across = {}
         raw = self._store.recall(_bid_key(event.event))
         self.bid = None if raw is None else decode_bid(raw)
 
@@ -357,12 +375,16 @@ class Follower:
         state = facts.event.state
         if state is State.COMMIT:
             return self.bid is None and decision.note in ("no-plan", "not-enrolled")
+        if any(map(is_open, facts.trades)):
+            return True  # another area, or the main chain, moves next
         if state is State.MATCHED:
             return self.bid is not None and decision.plan is None and bool(facts.pairs)
         return False
 
     def _read_plan(self, event: AreaEvent) -> Plan | None:
-        if self._plan_file is None or event.state not in (State.COMMIT, State.REVEAL) or self.bid is not None:
+        if self._plan_file is None or event.state not in (State.COMMIT, State.REVEAL, State.MATCHED):
+            return None
+        if self.bid is not None and event.state is not State.MATCHED:
             return None
         try:
             return load_plan(self._plan_file)

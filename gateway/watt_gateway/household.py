@@ -9,7 +9,8 @@ needs no memory but the sealed bid, which must be on disk before its commitment 
     COMMIT                  seals a bid from its plan, sends Commit
     REVEAL                  sends Reveal, if its commitment was accepted
     QUALIFIED               nothing
-    MATCHED                 looks at its pairs: Confirmtransaction, then Confirm for its side of each pair
+    MATCHED                 looks at its pairs and trades: Confirmtransaction, then Confirm for its side of each pair,
+                            and CrossOp for its side of each trade with another area
     CONFIRMED, DELIVERING   publishes the quota after trade to the home
     METERED                 nothing; the quota is over
     SETTLED, CLOSED         writes the bill
@@ -25,6 +26,9 @@ import msgspec
 from watt_chain import codec
 from watt_chain.codec import Structure
 from watt_chain.contract.bidding import commitment_of, quota_wh
+from watt_chain.contract.cross_area import stood
+from watt_chain.contract.cross_kinds import CrossOp
+from watt_chain.contract.cross_objects import TOGETHER_MAX, CrossTerms, CrossTrade, cross_key, index_key
 from watt_chain.contract.event import State
 from watt_chain.contract.kinds import Commit, Confirm, Confirmtransaction, Reveal
 from watt_chain.contract.objects import (
@@ -42,6 +46,7 @@ from watt_chain.contract.objects import (
     user_key,
 )
 from watt_chain.contract.orders import PairState
+from watt_chain.cross.tables import Buyer, Seller
 
 from watt_gateway.config import Plan
 from watt_gateway.store import NewItem
@@ -80,6 +85,8 @@ class Facts:
     sealed: Sealed | None = None
     pairs: tuple[Pair, ...] = ()
     "Our own pairs, by number."
+    trades: tuple[CrossTrade, ...] = ()
+    "Our own trades with other areas, by number."
     row: ResultRow | None = None
     codes: Mapping[str, str] = field(default_factory=dict)
     "Outcome of our calls that are final, by label."
@@ -93,7 +100,7 @@ class HomePlan:
     state: str
     slots: tuple[int, ...]
     trades: int
-    "Confirmed pairs of ours; 0 = the plain quota."
+    "Confirmed pairs and trades of ours; 0 = the plain quota."
     window_start_s: int
     slot_s: int
 
@@ -140,6 +147,8 @@ def keys_of_interest(event: AreaEvent, me: bytes) -> list[bytes]:
     keys = [account_key(me), user_key(me)]
     if event.state is not State.ANNOUNCED:
         keys.append(sealed_key(event.event, me))
+    if event.state not in _BEFORE_MATCHING:
+        keys.append(index_key(event.event, me))
     if event.state in (State.METERED, State.SETTLED, State.CLOSED):
         keys.append(result_row_key(event.event, me))
     return keys
@@ -150,13 +159,19 @@ def pair_keys(event: AreaEvent) -> list[bytes]:
     return [pair_key(event.event, number) for number in range(1, min(event.pairs, PAIRS_LOOKED_AT_MAX) + 1)]
 
 
+def trade_keys(event: AreaEvent, numbers: Sequence[int]) -> list[bytes]:
+    """Keys of our trades with other areas."""
+    return [cross_key(event.event, number) for number in numbers]
+
+
 def plug_keys(user: User) -> list[bytes]:
     """Keys of the plugs of a metering point."""
     return [plug_key(plug) for plug in user.plugs]
 
 
 def quota_after_trade(facts: Facts) -> list[int] | None:
-    """Wh per slot: quota, less what is sold, plus what is bought in confirmed pairs; None before we are enrolled."""
+    """Wh per slot: quota, less what is sold, plus what is bought in confirmed pairs and in trades with other areas that
+    stand; None before we are enrolled."""
     if facts.user is None:
         return None
     slots = quota_wh(facts.user, facts.event.spec)
@@ -164,13 +179,18 @@ def quota_after_trade(facts: Facts) -> list[int] | None:
         if pair.state in (PairState.CONFIRMED, PairState.SETTLED):
             sign = -1 if pair.seller == facts.me else 1
             slots = [quota + sign * wh for quota, wh in zip(slots, pair.slot_wh, strict=True)]
+    for trade in facts.trades:
+        if stood(trade):
+            sign = -1 if trade.side == "sell" else 1
+            slots = [quota + sign * wh for quota, wh in zip(slots, trade.terms.slot_wh, strict=True)]
     return [max(0, quota) for quota in slots]
 
 
-def problem_of(pairs: Sequence[Pair], bid: SealedBid, me: bytes) -> str:
-    """ "" or why these pairs are not what the bid allowed. The contract checks it too; we look for ourselves."""
+def problem_of(pairs: Sequence[Pair], bid: SealedBid, me: bytes, trades: Sequence[CrossTrade] = ()) -> str:
+    """ "" or why these pairs and trades are not what the bid allowed. The contract checks it too; we look ourselves."""
     total = [0] * len(bid.slot_wh)
-    for pair in pairs:
+    deals: list[Pair | CrossTerms] = [*pairs, *(trade.terms for trade in trades)]
+    for pair in deals:
         if len(pair.slot_wh) != len(total) or len(pair.price_u_per_wh) != len(total):
             return "pair-slots"
         if (pair.seller if bid.side == "sell" else pair.buyer) != me:
@@ -244,14 +264,15 @@ def _reveal(facts: Facts, bid: SealedBid | None, plan: Plan | None, salt: Salt) 
     return Decision(None if remembered else bid, calls=(item,))
 
 
-def _confirm(facts: Facts, bid: SealedBid | None, _plan: Plan | None, _salt: Salt) -> Decision:
+def _confirm(facts: Facts, bid: SealedBid | None, plan: Plan | None, _salt: Salt) -> Decision:
     number = facts.event.event
-    undecided = any(pair.state not in _PAIR_OVER for pair in facts.pairs)
-    if facts.pairs and not undecided:
+    ours = bool(facts.pairs or facts.trades)
+    undecided = any(pair.state not in _PAIR_OVER for pair in facts.pairs) or any(map(is_open, facts.trades))
+    if ours and not undecided:
         return Decision(plan=_home_plan(facts))  # what both sides confirmed stands: the home may know early
-    if not facts.pairs or bid is None:
+    if not ours or bid is None:
         return Decision(note="" if bid is None else "no-pairs")
-    problem = problem_of(facts.pairs, bid, facts.me)
+    problem = problem_of(facts.pairs, bid, facts.me, facts.trades)
     choice = NewItem("Confirmtransaction", f"choice/{number}", codec.encode(Confirmtransaction(number, not problem)))
     if problem:
         return Decision(calls=(choice,), note=problem)
@@ -261,7 +282,28 @@ def _confirm(facts: Facts, bid: SealedBid | None, _plan: Plan | None, _salt: Sal
         if pair.state not in _PAIR_OVER and pair.state != mine:
             fields = codec.encode(Confirm(number, pair.number, True))
             calls.append(NewItem("Confirm", f"confirm/{number}/{pair.number}", fields))
-    return Decision(calls=tuple(calls))
+    return Decision(calls=(*calls, *_take_trades(facts, plan)))
+
+
+def _take_trades(facts: Facts, plan: Plan | None) -> list[NewItem]:
+    """Our side of each trade with another area: consent, or the lock; one call for all where the plan says so."""
+    waiting = [trade.terms.number for trade in facts.trades if trade.state in _TRADE_OURS]
+    buys = bool(facts.trades) and facts.trades[0].side == "buy"
+    whole = plan is not None and plan.together and buys and 1 < len(waiting) <= TOGETHER_MAX
+    number = facts.event.event
+    calls: list[NewItem] = []
+    for names in [waiting] if whole else [[name] for name in waiting]:
+        fields = codec.encode(CrossOp(number, names, True))
+        label = f"cross/{number}/{names[0]}"
+        if facts.codes.get(label) == "busy":  # the block was full of messages: once more, in another one
+            label += "/again"
+        calls.append(NewItem("CrossOp", label, fields))
+    return calls
+
+
+def is_open(trade: CrossTrade) -> bool:
+    """Whether a trade with another area still waits for a side or for the main chain's word."""
+    return trade.state in _TRADE_OPEN
 
 
 def _deliver(facts: Facts, _bid: SealedBid | None, _plan: Plan | None, _salt: Salt) -> Decision:
@@ -274,6 +316,10 @@ def _account_for(facts: Facts, _bid: SealedBid | None, _plan: Plan | None, _salt
     return Decision(bill=facts.row is not None)
 
 
+_BEFORE_MATCHING = (State.ANNOUNCED, State.COMMIT, State.REVEAL, State.QUALIFIED)
+_TRADE_OURS = (Buyer.NONE, Seller.ASKED)
+"The other side's move or none has been made: it is ours (NONE is spelt the same on both sides)."
+_TRADE_OPEN = (Buyer.NONE, Buyer.LOCKED, Seller.OFFERED, Seller.ASKED, Seller.ACCEPTED)
 _PAIR_OVER = (PairState.CONFIRMED, PairState.DROPPED, PairState.SETTLED, PairState.RETURNED)
 _HANDLERS: dict[State, Callable[[Facts, SealedBid | None, Plan | None, Salt], Decision]] = {
     State.ANNOUNCED: _wait,
@@ -301,5 +347,6 @@ def _home_plan(facts: Facts) -> HomePlan | None:
     if slots is None:
         return None
     trades = sum(pair.state in (PairState.CONFIRMED, PairState.SETTLED) for pair in facts.pairs)
+    trades += sum(map(stood, facts.trades))
     spec = facts.event.spec
     return HomePlan(facts.event.event, facts.event.state.value, tuple(slots), trades, spec.window_start_s, spec.slot_s)

@@ -61,6 +61,7 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "book/<n>": ("area", market.Book, "the qualified bids"),
     "pair/<n>/<k>": ("area", objects.Pair, "a matched pair"),
     "cross/<n>/<k> (area)": ("area", cross_objects.CrossTrade, "the area's half of a trade across areas"),
+    "trades/<n>/<id8>": ("area", cross_objects.CrossIndex, "a user's trades across areas"),
     "transit": ("area", cross_objects.Transit, "money that went to and came from other areas; none before the first"),
     "register/<n>/<id8>": ("area", objects.EventMeter, "registers at slot boundaries"),
     "result/<n>": ("area", objects.Result, "users with a row, result root"),

@@ -10,6 +10,8 @@ from contract_world import make_spec
 from msgspec.structs import replace
 from watt_chain import codec
 from watt_chain.contract.bidding import commitment_of
+from watt_chain.contract.cross_kinds import CrossOp
+from watt_chain.contract.cross_objects import CrossTerms, CrossTrade
 from watt_chain.contract.event import State
 from watt_chain.contract.kinds import Commit, Confirm, Confirmtransaction, Reveal
 from watt_chain.contract.objects import Account, AreaEvent, Pair, ResultRow, Sealed, User
@@ -228,3 +230,65 @@ def test_decisions_repeat_exactly() -> None:
     for state in State:
         found = facts(state, pairs=(pair(),), sealed=sealed(), row=row())
         assert decide(found, BID, PLAN, salt) == decide(found, BID, PLAN, salt)
+
+
+# Trades with other areas --------------------------------------------------------------------------------------------
+
+
+def trade(number: int = 1, state: str = "NONE", side: str = "sell") -> CrossTrade:
+    ends = (1, ME, 2, OTHER) if side == "sell" else (2, OTHER, 1, ME)
+    terms = CrossTerms(1, number, *ends, [20, 20, 20, 20], [500] * 4, 170)
+    return CrossTrade(terms, bytes(32), side, state, [], 0, 0, 0, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.row("H10", "H14", "H17")
+def test_each_side_takes_its_trades_with_other_areas() -> None:
+    """H10: the client drives it; H17: by a request to its own area's chain."""
+    bought = SealedBid(1, "buy", 900, [50, 50, 50, 50], b"s" * 16)
+    cases = [
+        (BID, trade(), ["choice/1", "cross/1/1"]),
+        (BID, trade(state="ASKED"), ["choice/1", "cross/1/1"]),
+        (BID, trade(state="OFFERED"), ["choice/1"]),
+        (BID, trade(state="ACCEPTED"), ["choice/1"]),
+        (bought, trade(side="buy"), ["choice/1", "cross/1/1"]),
+        (bought, trade(side="buy", state="LOCKED"), ["choice/1"]),
+    ]
+    for bid, one, wanted in cases:
+        found = decide(facts(State.MATCHED, trades=(one,)), bid, PLAN, salt)
+        assert labels(found) == wanted, one.state
+        if "cross/1/1" in wanted:
+            assert found.calls[-1].fields == codec.encode(CrossOp(1, [1], True))
+    again = facts(State.MATCHED, trades=(trade(),), codes={"cross/1/1": "busy"})
+    assert labels(decide(again, BID, PLAN, salt))[-1] == "cross/1/1/again"
+
+
+def test_a_buyer_that_wants_all_or_nothing_locks_in_one_call() -> None:
+    bought = SealedBid(1, "buy", 900, [50, 50, 50, 50], b"s" * 16)
+    both = (trade(1, side="buy"), trade(4, side="buy"))
+    whole = Plan("buy", 900, [50, 50, 50, 50], together=True)
+    found = decide(facts(State.MATCHED, trades=both), bought, whole, salt)
+    assert found.calls[-1].fields == codec.encode(CrossOp(1, [1, 4], True))
+    apart = decide(facts(State.MATCHED, trades=both), bought, None, salt)
+    assert labels(apart) == ["choice/1", "cross/1/1", "cross/1/4"]
+
+
+def test_a_trade_that_the_bid_did_not_allow_is_refused_with_the_result() -> None:
+    cheap = replace(trade(), terms=replace(trade().terms, price_u_per_wh=[299] * 4))
+    much = (trade(), trade(2), trade(3))
+    for trades, note in (((cheap,), "pair-price"), (much, "pair-energy"), ((trade(side="buy"),), "pair-side")):
+        found = decide(facts(State.MATCHED, trades=trades), BID, PLAN, salt)
+        assert (found.note, labels(found)) == (note, ["choice/1"])
+        assert found.calls[0].fields == codec.encode(Confirmtransaction(1, False))
+
+
+def test_the_home_keeps_to_what_stands() -> None:
+    waiting = facts(State.CONFIRMED, trades=(trade(state="ACCEPTED"),))
+    effective = facts(State.CONFIRMED, trades=(trade(state="EFFECTIVE"), trade(2, "RELEASED")))
+    bound = facts(State.CONFIRMED, trades=(trade(state="BOUND", side="buy"),))
+    assert quota_after_trade(waiting) == [160] * 4
+    assert quota_after_trade(effective) == [140] * 4
+    assert quota_after_trade(bound) == [180] * 4
+    plan = decide(effective, BID, PLAN, salt).plan
+    assert plan is not None and plan.trades == 1
+    early = decide(facts(State.MATCHED, trades=(trade(state="EFFECTIVE"),)), BID, PLAN, salt)
+    assert early.plan is not None and early.calls == ()

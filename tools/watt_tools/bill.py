@@ -56,6 +56,13 @@ def _print(bill: dict[str, Any], home: str, path: Path, problems: list[str]) -> 
         energy = sum(pair["slot_wh"])
         verb = "sold to" if pair["role"] == "seller" else "bought in"
         print(f"  {verb} pair {pair['number']:>3}: {energy:>6,} Wh   paid {money(pair['paid_u']):>9}   {pair['state']}")
+    for trade in bill["trades"]:
+        energy = sum(trade["slot_wh"])
+        verb = "sold to" if trade["role"] == "seller" else "bought in"
+        print(
+            f"  {verb} area {trade['other_area']:>3}: {energy:>6,} Wh   paid {money(trade['paid_u']):>9}   "
+            f"{trade['state']}{' (payment on its way)' if trade['state'] == 'SETTLED' else ''}"
+        )
     print(f"  for quota      {signed(summary['traded_u']):>12}")
     print(f"  charge         {signed(-summary['charge_u']):>12}   communication, to the grid company")
     print(f"  penalty        {signed(-summary['penalty_u']):>12}   to the grid company")

@@ -17,10 +17,12 @@ from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.cross_kinds import CrossLocked, CrossNews, CrossOp, CrossReport
 from watt_chain.contract.cross_objects import (
     TRANSIT_KEY,
+    CrossIndex,
     CrossTerms,
     CrossTrade,
     Transit,
     cross_key,
+    index_key,
     trade_id,
 )
 from watt_chain.contract.event import State
@@ -261,6 +263,15 @@ def trades_from(event: AreaEvent, book: Book, legs: list[Leg], network: bytes, c
         limit = 0 if leg.side == "sell" else bound
         found.append(CrossTrade(terms, trade_id(network, terms), leg.side, state, [], limit, 0, 0, 0))
     return found
+
+
+def open_trades(session: Session, trades: list[CrossTrade]) -> None:
+    """Write the area's halves, and for each user which are its own."""
+    owned: dict[bytes, list[int]] = {}
+    for trade in trades:
+        session.put(cross_key(trade.terms.event, trade.terms.number), trade)
+        owned.setdefault(trade.user, []).append(trade.terms.number)
+        session.put(index_key(trade.terms.event, trade.user), CrossIndex(owned[trade.user]))
 
 
 def take_news(session: Session, body: CrossNews) -> None:

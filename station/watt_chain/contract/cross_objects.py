@@ -65,6 +65,12 @@ class CrossTrade(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
         return self.terms.seller if self.side == "sell" else self.terms.buyer
 
 
+class CrossIndex(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Which trades across areas a user has in an event: what a household asks for by."""
+
+    numbers: list[int]
+
+
 class MainTrade(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """What the main chain has recorded of a trade across areas."""
 
@@ -132,6 +138,11 @@ def lane_key(source: int, target: int) -> bytes:
 def source_key(chain: int) -> bytes:
     """inbox/<chain>: InboxCursor of another area's messages (area)."""
     return b"inbox/%d" % chain
+
+
+def index_key(event: int, account: bytes) -> bytes:
+    """trades/<n>/<id8>: CrossIndex (area)."""
+    return b"trades/%d/" % event + account.hex().encode()
 
 
 TRANSIT_KEY: Final = b"transit"

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from watt_chain.contract import cross_area, orders
 from watt_chain.contract.access import Session, refuse, refuse_if
-from watt_chain.contract.cross_objects import cross_key
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import AreaMatch, Confirm, Confirmtransaction, Matched, MatchRefused
 from watt_chain.contract.market import Assignment, Book, PairTerms
@@ -54,8 +53,7 @@ def take_slice(session: Session, message: AreaMatch) -> None:
         return
     for pair in pairs:
         session.put(pair_key(event.event, pair.number), pair)
-    for trade in trades:
-        session.put(cross_key(event.event, trade.terms.number), trade)
+    cross_area.open_trades(session, trades)
     session.put(event_key(event.event), replace(event, rho_scaled=message.rho_scaled, pairs=len(pairs)))
     session.advance(session.event(event.event), Trigger.SLICE)
     session.emit(MAIN_CHAIN, "Matched", Matched(event.event, len(pairs)))
