@@ -108,19 +108,7 @@ def make(evidence: Evidence) -> dict[str, Any]:
             }
             for pair in evidence.pairs
         ],
-        "trades": [
-            {
-                "number": trade.terms.number,
-                "role": "seller" if trade.side == "sell" else "buyer",
-                "other_area": trade.terms.buyer_chain if trade.side == "sell" else trade.terms.seller_chain,
-                "slot_wh": trade.terms.slot_wh,
-                "price_u_per_wh": trade.terms.price_u_per_wh,
-                "charge_u": (trade.terms.charge_u + (trade.side == "buy")) // 2,
-                "paid_u": trade.paid_u,
-                "state": trade.state,
-            }
-            for trade in evidence.trades
-        ],
+        "trades": [_shown(trade) for trade in evidence.trades],
         "proofs": {
             "state": [proof.hex() for proof in evidence.proofs],
             "checkpoints": [
@@ -129,6 +117,21 @@ def make(evidence: Evidence) -> dict[str, Any]:
             ],
             "calls": [{"label": call.label, **_receipt(call)} for call in evidence.calls],
         },
+    }
+
+
+def _shown(trade: CrossTrade) -> dict[str, Any]:
+    """What a bill shows of a trade with another area."""
+    terms, sells = trade.terms, trade.side == "sell"
+    return {
+        "number": terms.number,
+        "role": "seller" if sells else "buyer",
+        "other_area": terms.buyer_chain if sells else terms.seller_chain,
+        "slot_wh": terms.slot_wh,
+        "price_u_per_wh": terms.price_u_per_wh,
+        "charge_u": (terms.charge_u + (not sells)) // 2,
+        "paid_u": trade.paid_u,
+        "state": trade.state,
     }
 
 
@@ -275,10 +278,8 @@ class _Check:
         held = [codec.decode(value, CrossTrade) for key, value in self._values.items() if key.startswith(prefix)]
         mine = sorted((one for one in held if one.user == self._me), key=lambda one: one.terms.number)
         for shown, trade in zip(self._bill["trades"], mine, strict=False):
-            terms = trade.terms
-            proven = (terms.number, terms.slot_wh, terms.price_u_per_wh, trade.paid_u, trade.state)
-            names = ("number", "slot_wh", "price_u_per_wh", "paid_u", "state")
-            self._expect(f"trade {terms.number}", tuple(shown[name] for name in names), proven)
+            for name, proven in _shown(trade).items():
+                self._expect(f"trade {trade.terms.number} {name}", shown[name], proven)
         return mine
 
     def _metered(self, event: AreaEvent, plugs: Sequence[Plug]) -> list[int] | None:
