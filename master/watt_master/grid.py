@@ -1,4 +1,5 @@
-"""The grid company's office: announces the event, prices the deviation, sets incentives, punishes, hands out points.
+"""The grid company's office: announces the event, prices the deviation, sets incentives, punishes, hands out points,
+and says on the main chain how much it has paid into each area: more than that no area can send to others.
 
 Functions of the paper it signs (section 4.1): Initial() on the main chain; SettlementAmount() there, which is the lower
 level's price for all areas; PriceIncentives(), Punish() and the points in each area, in this order.
@@ -9,9 +10,12 @@ level's price for all areas; PriceIncentives(), Punish() and the points in each 
 from collections.abc import Callable
 
 from msgspec.structs import replace
+from watt_chain.contract.cross_kinds import Endow
+from watt_chain.contract.cross_objects import Position, position_key
 from watt_chain.contract.event import EventSpec, State
 from watt_chain.contract.kinds import EventCall, Initial
-from watt_chain.contract.objects import AreaEvent, MainEvent
+from watt_chain.contract.objects import SUPPLY_KEY, AreaEvent, MainEvent, Supply
+from watt_chain.contract.rules import PPM
 
 from watt_master.config import EventFile
 from watt_master.desk import Wish
@@ -19,6 +23,9 @@ from watt_master.view import MAIN, View
 
 XY_UNKNOWN_MS = (20, 60)
 "X and Y of a first event that nothing could be measured for: a slow town's network."
+RATE_PPM = 500_000
+"""Share of an area's money that its buyers may lock for other areas in one event: half, so that validators that turn
+against their area cannot send away everything at once; an evening's trades are a small part of what homes hold."""
 AWAITED = ("sliced", "matched")
 "Reports of an area whose metering is still to come."
 
@@ -44,6 +51,8 @@ class Grid:
             if main is not None and _to_price(main, now_s):
                 stage = ",".join(report.state for report in main.areas)
                 wishes.append(Wish(MAIN, "SettlementAmount", f"event {number}", EventCall(number), stage))
+            if main is not None and main.state is State.ANNOUNCED and main.spec.open_s <= now_s:
+                wishes += _endowments(view, main, now_s)
         for chain in view.areas():
             for number in view.numbers(chain):
                 event = view.area_event(chain, number)
@@ -87,6 +96,24 @@ class Grid:
         """For status.json."""
         number = None if self._file is None else self._file.event
         return {"event": number, "announcement_missed": self.missed}
+
+
+def _endowments(view: View, main: MainEvent, now_s: int) -> list[Wish]:
+    """What has been paid into each area, where areas may trade and the main chain does not know it yet: when bids are
+    taken, and again when the books are closed."""
+    rules = view.rules(MAIN, main.rules_version)
+    if rules is None or not rules.crossings:
+        return []
+    wishes: list[Wish] = []
+    for chain in view.areas():
+        supply = view.read(chain, SUPPLY_KEY, Supply)
+        held = view.read(MAIN, position_key(chain), Position)
+        net_u = 0 if supply is None else supply.deposited_u - supply.withdrawn_u
+        if net_u != (0 if held is None else held.endowed_u):
+            stage = "closed" if now_s >= main.spec.reveal_close_s else "open"
+            fields = Endow(chain, net_u, net_u * RATE_PPM // PPM)
+            wishes.append(Wish(MAIN, "Endow", f"event {main.event} area {chain}", fields, stage))
+    return wishes
 
 
 def _to_price(main: MainEvent, now_s: int) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header
 from watt_chain.contract import AreaContract, MainContract
+from watt_chain.contract.cross_kinds import CrossEnd
 from watt_chain.contract.kinds import Anchor
 from watt_chain.ledger import AppliedBlock, Ledger
 from watt_market.engine import Market
@@ -34,6 +35,7 @@ from watt_master.desk import Outgoing
 from watt_master.grid import Grid
 from watt_master.links import Link
 from watt_master.offices import Offices
+from watt_master.overdue import Overdue
 from watt_master.progress import event_status
 from watt_master.registrar import Registrar, read_file
 from watt_master.restart import AreaSnapshots, Inspection, restore, rows_of_stored
@@ -76,6 +78,7 @@ class Master:
         ledgers: dict[int, Ledger] = {chain: replica.ledger for chain, replica in self._replicas.items()}
         self.view = View({MAIN: self.node.ledger, **ledgers})
         self._anchoring = Anchoring(self.node.index, len(self.node.genesis.main))
+        self._overdue = Overdue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clearing")
         peers = self.node.peers
         self._prober = Prober(config.areas, peers.client_context, self.node.name, self.node.network)
@@ -308,6 +311,7 @@ class Master:
             for outgoing in self.offices.step(self._clock.now_s(), monotonic_ms()):
                 self._links[outgoing.chain].put(outgoing)
             await self._anchor()
+            await self._end_overdue()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
@@ -320,6 +324,15 @@ class Master:
                 if reason:
                     self._anchoring.failed(chain, block.height)
                     self.anchors_refused[reason] = self.anchors_refused.get(reason, 0) + 1
+
+    async def _end_overdue(self) -> None:
+        """Trades across areas that wait for an area in vain are ended by whoever's turn it is."""
+        numbers = self.node.ledger.numbers
+        if self.node.index not in numbers:
+            return
+        rank = (numbers.index(self.node.index) - self.node.height()) % len(numbers)
+        for event in self._overdue.due(self.view, rank, self._clock.now_s(), monotonic_ms()):
+            await self.node.submit_own("CrossEnd", CrossEnd(event))
 
     def _refused(self, outgoing: Outgoing, reason: str) -> None:
         self.offices.refused(outgoing, reason, monotonic_ms())
@@ -342,6 +355,7 @@ class Master:
             "submitted": self._anchoring.submitted,
             "refused": dict(sorted(self.anchors_refused.items())),
         }
+        status["ended"] = self._overdue.submitted
         event = event_status(self.view)
         status["events"] = {} if event is None else {str(event["number"]): event}
         status["offices"] = self.offices.status()

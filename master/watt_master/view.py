@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 from watt_chain import codec
 from watt_chain.contract import objects
-from watt_chain.contract.cross_objects import CrossTrade
+from watt_chain.contract.cross_objects import CrossTrade, MainTrade
 from watt_chain.contract.event import State
 from watt_chain.contract.market import Book
 from watt_chain.contract.objects import AnchorState, AreaEvent, MainEvent, OpenEvents, ResultRow, RulesIndex
@@ -79,6 +79,11 @@ class View:
     def cross_trades(self, chain: int, event: int) -> list[CrossTrade]:
         """An area's halves of trades across areas, by number."""
         found = [self.read(chain, key, CrossTrade) for key in self._ledgers[chain].state.keys(b"cross/%d/" % event)]
+        return sorted((trade for trade in found if trade is not None), key=lambda trade: trade.terms.number)
+
+    def main_trades(self, event: int) -> list[MainTrade]:
+        """What the main chain has recorded of trades across areas, by number."""
+        found = [self.read(MAIN, key, MainTrade) for key in self._ledgers[MAIN].state.keys(b"cross/%d/" % event)]
         return sorted((trade for trade in found if trade is not None), key=lambda trade: trade.terms.number)
 
     def anchor_height(self, chain: int) -> int:

@@ -88,6 +88,13 @@ class LightClient:
             learned += 1
         return learned
 
+    def trust(self, chain: int, from_height: int, publics: Sequence[bytes]) -> None:
+        """Believe these validators of a chain from a height on, and none before: the caller has them from a chain that
+        it follows itself (CONTRACT.md 17.4)."""
+        listed = ((from_height, tuple(publics)),)
+        if self._lists.get(chain) != listed:
+            self._lists[chain] = listed
+
     def height_of_list(self, chain: int) -> int:
         """The height from which the newest list that is known acts: what to ask a station for changes after."""
         return self._lists[chain][-1][0]

@@ -1,29 +1,47 @@
-"""Carries the main chain's messages into the area.
+"""Carries the messages of another chain into the area: those of the main chain, and those of partner areas.
 
-Masters serve, per main block, all messages for this area with the proof that a quorum of masters made them final. One
-stream runs to each of f + 1 masters' worth of starting points, so that a single master that withholds delays nothing.
-What arrives is checked with the light client, kept until the area's ledger has consumed it, and submitted as an Inbox
-transaction under the validator key. All stations of the area do this; they take turns by a delay that grows with
-their distance from the next leader, and whoever finds the cursor moved stays silent.
+The other chain's validators serve, per block, all messages for this area with the proof that a quorum made them final.
+One stream runs to each of f + 1 validators' worth of starting points, so that a single one that withholds delays
+nothing. What arrives is checked, kept until the area's ledger has consumed it, and submitted as an Inbox transaction
+under the validator key. All stations of the area do this; they take turns by a delay (whose turn it is is the caller's
+business), and whoever finds the cursor moved stays silent.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from watt_chain import codec
+from watt_chain.block import OutMessage
 from watt_chain.codec import DecodeError
 from watt_chain.contract.kinds import INBOX_MESSAGES_MAX, Inbox
+from watt_chain.contract.objects import KnownList, known_list_key
 from watt_chain.light import LightClient, ProofError
+from watt_chain.state import StateReader
 from watt_node.log import Log
 from watt_node.remote import Remote
 
-MAIN_CHAIN = 0
 TURN_S = 1.0
 """How long each station waits longer than the one before it; a block takes a fraction of that."""
 RETRY_S = 15.0
 """After a submission whose block did not come the next attempt waits this long."""
+Prove = Callable[[Inbox], list[OutMessage]]
+"""The messages of a batch, once its certificate and paths hold. Raises ProofError, DecodeError."""
 KEPT_MESSAGES = 4096
 """Messages kept at most before the ledger consumes them; more means the area stands still, and masters keep them."""
+
+
+def prover(state: StateReader, light: LightClient, source: int) -> Prove:
+    """Checks batches of `source`: those validators count that this area's own chain names for it, from their height."""
+
+    def prove(inbox: Inbox) -> list[OutMessage]:
+        value = state.get(known_list_key(source))
+        if value is not None:
+            known = codec.decode(value, KnownList)
+            light.trust(source, known.from_height, [validator.public for validator in known.validators])
+        entries = [(entry.index, entry.message, entry.path) for entry in inbox.entries]
+        return light.check_messages(source, inbox.header, inbox.certificate, inbox.size, entries)
+
+    return prove
 
 
 class InboxRelay:
@@ -33,18 +51,18 @@ class InboxRelay:
         self,
         chain: int,
         remotes: list[Remote],
-        light: LightClient,
+        prove: Prove,
         cursor: Callable[[], int],
-        turn: Callable[[], int],
+        turn_s: Callable[[], float],
         submit: Callable[[Inbox], Awaitable[str]],
         log: Log,
     ) -> None:
-        """`cursor()` is the last consumed sequence, `turn()` how many stations are due before this one."""
+        """`cursor()` is the last consumed sequence, `turn_s()` how long to wait for others that are due before us."""
         self._chain = chain
         self._remotes = remotes
-        self._light = light
+        self._prove = prove
         self._cursor = cursor
-        self._turn = turn
+        self._turn_s = turn_s
         self._submit = submit
         self._log = log
         self._kept: dict[int, tuple[Inbox, int, int]] = {}
@@ -77,7 +95,7 @@ class InboxRelay:
             **self.counters,
             "cursor": self._cursor(),
             "waiting": len(self._kept),
-            "masters": [remote.connected for remote in self._remotes if remote.connected],
+            "connected": [remote.connected for remote in self._remotes if remote.connected],
         }
 
     async def _collect(self, remote: Remote) -> None:
@@ -97,8 +115,7 @@ class InboxRelay:
         inbox = codec.decode(batch, Inbox)
         if self._known(inbox):
             return
-        entries = [(entry.index, entry.message, entry.path) for entry in inbox.entries]
-        messages = self._light.check_messages(MAIN_CHAIN, inbox.header, inbox.certificate, inbox.size, entries)
+        messages = self._prove(inbox)
         sequences = [message.sequence for message in messages]
         if any(message.target_chain != self._chain for message in messages):
             raise ProofError("message-target")
@@ -120,8 +137,8 @@ class InboxRelay:
                 await self._changed.wait()
                 continue
             cursor = self._cursor()
-            turn = self._turn()
-            if turn and await self._moved(cursor, turn * TURN_S):
+            turn_s = self._turn_s()
+            if turn_s and await self._moved(cursor, turn_s):
                 continue
             reason = await self._submit(due)
             if reason in ("", "duplicate"):

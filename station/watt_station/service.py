@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from watt_chain.contract import AreaContract
 from watt_chain.contract.kinds import Inbox
-from watt_chain.genesis import faults_tolerated
+from watt_chain.genesis import MAIN_CHAIN, faults_tolerated
 from watt_chain.ledger import AppliedBlock, Contract
 from watt_chain.light import LightClient
 from watt_market.checker import Checker
@@ -34,9 +34,10 @@ from watt_node.probe import Prober
 from watt_node.remote import Remote
 from watt_node.service import Service, run_service
 
-from watt_station.inbox import InboxRelay
+from watt_station.inbox import TURN_S, InboxRelay, prover
 from watt_station.intake import Intake
 from watt_station.mqtt import Broker
+from watt_station.partners import Partners
 from watt_station.replies import Replies
 
 NOTICE_S = 5.0
@@ -53,6 +54,8 @@ class StationConfig(Section, frozen=True, kw_only=True):
     mqtt: MqttSection | None = None
     peers: Annotated[list[PeerSection], msgspec.Meta(max_length=63)] = msgspec.field(default_factory=list)
     main: Annotated[list[EndpointSection], msgspec.Meta(max_length=64)] = msgspec.field(default_factory=list)
+    areas: Annotated[list[EndpointSection], msgspec.Meta(max_length=4096)] = msgspec.field(default_factory=list)
+    "Stations of areas that this one may trade with; without them trades with those areas end without effect."
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
 
@@ -61,6 +64,8 @@ class StationConfig(Section, frozen=True, kw_only=True):
             raise FieldProblem("node", "chain 0 is the main chain; a station serves an area (1 or more)")
         if any(endpoint.chain != 0 for endpoint in self.main):
             raise FieldProblem("main", "these endpoints are of the main chain (0)")
+        if any(endpoint.chain in (0, self.node.chain) for endpoint in self.areas):
+            raise FieldProblem("areas", "these endpoints are of other areas than this one")
 
 
 class Station:
@@ -80,6 +85,7 @@ class Station:
         if config.mqtt is not None:
             name = f"wattpact-{node.name}"
             self.broker = Broker(config.mqtt, name, self.intake.filters(), self.intake.handle, log.bind("mqtt"))
+        light = LightClient(node.genesis, node.network)
         self.relay: InboxRelay | None = None
         if config.main:
             # f + 1 streams, each with all masters to fall back on: one that withholds cannot hold up the area.
@@ -90,10 +96,27 @@ class Station:
                 Remote(endpoints, node.peers.client_context, node.name, node.network, log.bind("main"), start + at)
                 for at in range(streams)
             ]
-            light = LightClient(node.genesis, node.network)
             self.relay = InboxRelay(
-                node.chain, remotes, light, self._cursor, self._turn, self._submit_inbox, log.bind("inbox")
+                node.chain,
+                remotes,
+                prover(node.ledger.state, light, MAIN_CHAIN),
+                self._cursor,
+                lambda: self._turn() * TURN_S,
+                self._submit_inbox,
+                log.bind("inbox"),
             )
+        self.partners = Partners(
+            node.chain,
+            node.ledger.state,
+            config.areas,
+            lambda ends, at: Remote(
+                ends, node.peers.client_context, node.name, node.network, log.bind("partner"), node.index + at
+            ),
+            light,
+            lambda source: self._turn() * TURN_S,
+            self._submit_inbox,
+            log.bind("partner"),
+        )
         near = [EndpointSection(chain=node.chain, index=p.index, host=p.host, port=p.port) for p in config.peers]
         self.prober = Prober(near, node.peers.client_context, node.name, node.network)
         node.peers.figures = lambda: (self.prober.one_way_us([node.chain]), 0)
@@ -115,11 +138,13 @@ class Station:
             self._notices = asyncio.ensure_future(self._repeat_notices())
         if self.relay is not None:
             self.relay.start()
+        self.partners.start()
 
     async def stop(self) -> None:
         """In the opposite order."""
         if self._notices is not None:
             self._notices.cancel()
+        await self.partners.stop()
         if self.relay is not None:
             await self.relay.stop()
         if self.broker is not None:
@@ -138,6 +163,7 @@ class Station:
             status["broker"] = {"connected": self.broker.connected, **self.broker.counters}
         if self.relay is not None:
             status["inbox"] = self.relay.status()
+        status["partners"] = self.partners.status()
         return status
 
     def _publish(self, topic: str, payload: bytes) -> bool:
@@ -147,6 +173,7 @@ class Station:
         self.replies.committed(applied)
         if self.relay is not None:
             self.relay.advanced()
+        self.partners.advanced()
 
     def _cursor(self) -> int:
         return self.node.ledger.contract.inbox_cursor(self.node.ledger.state)

@@ -11,12 +11,14 @@ from watt_chain.block import OutMessage
 from watt_chain.codec import decode
 from watt_chain.contract.kinds import Inbox
 from watt_chain.light import LightClient, ProofError
+from watt_chain.state import State
+from watt_chain.tree import StateTree
 from watt_node.channel import tls_context
 from watt_node.config import EndpointSection
 from watt_node.log import Log
 from watt_node.remote import Remote
 from watt_station import inbox as module
-from watt_station.inbox import InboxRelay
+from watt_station.inbox import InboxRelay, prover
 
 
 class Area:
@@ -36,7 +38,8 @@ class Area:
         self.submitted: list[Inbox] = []
         self.deaf = False
         light = LightClient(network.genesis, network.network)
-        self.relay = InboxRelay(1, remotes, light, lambda: self.cursor, lambda: turn, self.submit, log)
+        prove = prover(State(StateTree(), 1), light, 0)
+        self.relay = InboxRelay(1, remotes, prove, lambda: self.cursor, lambda: turn * module.TURN_S, self.submit, log)
 
     async def submit(self, inbox: Inbox) -> str:
         self.submitted.append(inbox)
@@ -83,7 +86,7 @@ async def test_given_masters_that_stop_when_one_is_left_then_messages_still_arri
     await network.start_chain(0)
     area = Area(network, [0, 1], monkeypatch)
     area.relay.start()
-    await until(lambda: area.relay.status()["masters"] == ["main-node0", "main-node1"])
+    await until(lambda: area.relay.status()["connected"] == ["main-node0", "main-node1"])
     await network.stop(0, 0)
     await tell(network, 1, 1, b"1")
     await until(lambda: area.bodies == [b"1"])
