@@ -69,7 +69,7 @@ class InboxRelay:
         "Batch by its first sequence: (batch, first, last)."
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.counters = {"batches": 0, "submitted": 0, "wrong": 0}
+        self.counters = {"batches": 0, "submitted": 0, "wrong": 0, "lagging": 0}
 
     def start(self) -> None:
         """Begin to stream and to submit."""
@@ -144,7 +144,11 @@ class InboxRelay:
             if reason in ("", "duplicate"):
                 self.counters["submitted"] += 1
             self._log.debug("inbox-submitted", cursor=cursor, messages=len(due.entries), reason=reason or "taken")
-            await self._moved(cursor, RETRY_S)
+            if not await self._moved(cursor, RETRY_S):
+                self.counters["lagging"] += 1
+                self._log.warning(
+                    "relay-lags", cursor=cursor, after_s=RETRY_S, action="submitted again; is a quorum of stations up?"
+                )
 
     async def _moved(self, cursor: int, patience_s: float) -> bool:
         """Wait until the cursor leaves `cursor`, at most so long; whether it did."""

@@ -107,14 +107,15 @@ class Station:
             )
         self.partners = Partners(
             node.chain,
+            node.index,
             node.ledger.state,
             config.areas,
             lambda ends, at: Remote(
                 ends, node.peers.client_context, node.name, node.network, log.bind("partner"), node.index + at
             ),
             light,
-            lambda source: self._turn() * TURN_S,
-            self._submit_inbox,
+            self._turn,
+            node.submit_own,
             log.bind("partner"),
         )
         near = [EndpointSection(chain=node.chain, index=p.index, host=p.host, port=p.port) for p in config.peers]

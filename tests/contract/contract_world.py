@@ -148,8 +148,10 @@ def make_spec(event: int = 1, start_s: int = START_S, **changes: object) -> Even
 class World:
     """Ledgers of all chains with their validators' keys."""
 
-    def __init__(self, areas: int = 2, rules: RuleSet = RULES_1, homes: list[Home] | None = None) -> None:
-        self.validators = {chain: [key_of(10 * (chain + 1) + i) for i in range(2)] for chain in range(areas + 1)}
+    def __init__(
+        self, areas: int = 2, rules: RuleSet = RULES_1, homes: list[Home] | None = None, nodes: int = 2
+    ) -> None:
+        self.validators = {chain: [key_of(10 * (chain + 1) + i) for i in range(nodes)] for chain in range(areas + 1)}
         named = {
             chain: [Validator(f"node{i}", key.public) for i, key in enumerate(keys)]
             for chain, keys in self.validators.items()

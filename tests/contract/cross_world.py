@@ -14,10 +14,10 @@ CROSS_RULES: RuleSet = replace(RULES_1, version=3, crossings=8)
 ENDOWED_U = 1_000_000_000
 
 
-def streets(areas: int = 2, rules: RuleSet = CROSS_RULES) -> World:
+def streets(areas: int = 2, rules: RuleSet = CROSS_RULES, nodes: int = 2) -> World:
     """Buyers 0 and 1 in area 1, sellers 2 and 3 in area 2, seller 4 in area 3 if there is one."""
     homes = [Home(0, 1), Home(1, 1), Home(2, 2, node=1), Home(3, 2)] + [Home(4, 3)] * (areas > 2)
-    world = World(areas=areas, rules=rules, homes=homes)
+    world = World(areas=areas, rules=rules, homes=homes, nodes=nodes)
     for chain in world.areas:
         assert world.call(0, GRID, "Endow", cross_kinds.Endow(chain, ENDOWED_U, ENDOWED_U)) == ""
     return world

@@ -462,7 +462,9 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
             self.same(f"rp/{user.hex()}", [number, row.rp_u_per_wh, until_s, factor * row.agreed_wh])
         for node, strengths in respond(self, number, pairs, rows).items():
             self.same(f"strength/{node}", [number, *strengths])
+        sits = self.state[self.chain].get(f"crossnodes/{number}", [[]])[0]  # 17.6: a quarter more behind a cross-node
         power = [row.credit_after * (row.status == "performed") * self.strength[row.node] for row in rows.values()]
+        power = [w * 5 // 4 if row.node in sits else w for w, row in zip(power, rows.values(), strict=True)]
         for (user, row), points in zip(rows.items(), share(rules.points_per_event, power), strict=True):
             row.points = points
             self.users[user].points += points

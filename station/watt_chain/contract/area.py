@@ -14,6 +14,7 @@ from watt_chain.contract import (
     bidding,
     credit,
     cross_area,
+    cross_seats,
     evidence,
     inbox,
     incentive,
@@ -91,6 +92,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     **ELECTION,
     "Validators": validators.change,
     "CrossOp": cross_area.cross_op,
+    "CrossReady": cross_seats.ready,
 }
 
 
@@ -182,7 +184,7 @@ class AreaContract(Keeper):
     def begin(self, state: ChainState, context: BlockContext) -> None:
         """A term may turn; points of a new block go to the pool (F15, F17); every deadline that has passed acts."""
         session = self._session(state, context)
-        tickets.begin(session)
+        cross_seats.begin(session, tickets.begin(session))
         validators.begin(session, (MAIN_CHAIN,))
         pool = session.pool()
         session.put(POOL_KEY, replace(pool, points=pool.points + session.rules().block_points))

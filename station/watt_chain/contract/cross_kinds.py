@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from watt_chain.contract.cross_objects import CROSSINGS_MAX, TOGETHER_MAX
+from watt_chain.contract.cross_objects import CROSSINGS_MAX, PORTFOLIO_MAX, TOGETHER_MAX
 from watt_chain.contract.event import State
 from watt_chain.contract.fields import Chain, Count, Hash, Kind, Money, Number
 from watt_chain.genesis import Validator
@@ -39,6 +39,21 @@ class CrossEnd(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     event: Number
 
 
+class PartnerBlock(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A certified block of a partner area: header and certificate."""
+
+    header: bytes
+    certificate: bytes
+
+
+class CrossReady(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A node that was drawn as cross-node follows the partners of the portfolio: one block of each, in its order."""
+
+    event: Number
+    "At whose end it was drawn."
+    blocks: Annotated[list[PartnerBlock], msgspec.Meta(max_length=PORTFOLIO_MAX)]
+
+
 AREA_KINDS: Final[dict[str, Kind]] = {
     "CrossOp": Kind(
         ("user",),
@@ -59,6 +74,14 @@ AREA_KINDS: Final[dict[str, Kind]] = {
             "balance",
             "busy",
         ),
+    ),
+    "CrossReady": Kind(
+        ("validator",),
+        (),
+        CrossReady,
+        "crossnodes, validators/<chain>, inbox/<chain>",
+        "crossnodes",
+        ("stage", "not-chosen", "decided", "partners", "proof", "stale"),
     ),
 }
 MAIN_KINDS: Final[dict[str, Kind]] = {
@@ -113,6 +136,13 @@ class CrossNews(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
         msgspec.Meta(min_length=1, max_length=CROSSINGS_MAX),
     ]
     "(number, what, what it came to: of `settled` and `pay`, else 0)"
+
+
+class Beacon(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """kind "Beacon": the main chain's seed when it priced an event (CONSENSUS.md 6.4); areas draw their cross-nodes."""
+
+    event: Number
+    seed: Hash
 
 
 class Partner(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

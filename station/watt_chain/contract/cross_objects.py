@@ -16,6 +16,9 @@ TOGETHER_MAX: Final = 8
 CROSSINGS_MAX: Final = 1024
 "Trades across areas in one matching: their news to the areas and an anchor of their reports stay below 200 kB."
 
+PORTFOLIO_MAX: Final = 3
+"Partner areas that the cross-nodes hold streams to all the time, by energy traded; others are asked when needed."
+
 Side = Literal["sell", "buy"]
 
 

@@ -3,7 +3,7 @@
 A message counts because a quorum of that chain's validators certified the block whose outbox root holds it. Each
 source has a cursor, which admits sequence numbers one by one; a message is consumed exactly once, and one that comes
 too late for its event is consumed without effect.  From another area only locks of trades are taken, and only when the
-main chain has said who certifies its blocks.  `proven_header` serves the main chain's anchors too.
+main chain has said who certifies its blocks.
 """
 
 from collections.abc import Callable
@@ -14,18 +14,10 @@ from msgspec.structs import replace
 from watt_wire import merkle
 
 from watt_chain import codec
-from watt_chain.block import (
-    CERTIFICATE_SIZE_MAX,
-    HEADER_SIZE_MAX,
-    Certificate,
-    Header,
-    OutMessage,
-    block_hash,
-    check_certificate,
-)
-from watt_chain.contract import cross_area, matching, validators
+from watt_chain.block import HEADER_SIZE_MAX, Header, OutMessage, block_hash
+from watt_chain.contract import cross_area, cross_seats, matching, validators
 from watt_chain.contract.access import Session, refuse, refuse_if
-from watt_chain.contract.cross_kinds import CrossLocked, CrossNews, Partner
+from watt_chain.contract.cross_kinds import Beacon, CrossLocked, CrossNews, Partner
 from watt_chain.contract.cross_objects import source_key
 from watt_chain.contract.event import TRANSITIONS, State, Trigger
 from watt_chain.contract.kinds import Abort, Announced, AreaMatch, Inbox, Prices, RuleSetActive
@@ -44,33 +36,10 @@ from watt_chain.contract.objects import (
     known_list_key,
     rules_key,
 )
+from watt_chain.contract.proofs import open_body, proven_header
 from watt_chain.contract.rules import RuleSet
 
 RULES_SIZE_MAX: Final = 4096
-
-
-def proven_header(session: Session, chain: int, header_bytes: bytes, certificate_bytes: bytes) -> Header:
-    """The header of a final block of another chain. Refuses "proof"."""
-    try:
-        header = codec.decode(header_bytes, Header, HEADER_SIZE_MAX)
-        certificate = codec.decode(certificate_bytes, Certificate, CERTIFICATE_SIZE_MAX)
-    except codec.DecodeError:
-        refuse("proof")
-    refuse_if(header.chain != chain, "proof")
-    # CONSENSUS.md 8.5: the list in force, and no earlier one. Callers admit no header from before it took over.
-    publics = [validator.public for validator in validators.known_list(session, chain).validators]
-    network = session.context.network
-    hash_ = block_hash(network, header_bytes)
-    refuse_if(check_certificate(certificate, network, header, hash_, publics) != "", "proof")
-    return header
-
-
-def open_body(message: OutMessage, kind: type[msgspec.Struct]) -> msgspec.Struct:
-    """The body of a message. Refuses "message"."""
-    try:
-        return codec.decode(message.body, kind)
-    except codec.DecodeError:
-        refuse("message")
 
 
 def take_messages(session: Session, signer: Account, fields: Inbox) -> None:
@@ -104,6 +73,7 @@ def take_messages(session: Session, signer: Account, fields: Inbox) -> None:
         sequence += 1
         if source != MAIN_CHAIN:
             _take_of_area(session, source, message)
+            cross_seats.note_carried(session, signer, message.sequence)
         elif message.kind == "Validators":
             validators.follow(session, header, message)
         else:
@@ -194,6 +164,11 @@ def _cross_news(session: Session, body: msgspec.Struct) -> None:
     cross_area.take_news(session, body)
 
 
+def _beacon(session: Session, body: msgspec.Struct) -> None:
+    assert isinstance(body, Beacon)
+    cross_seats.take_beacon(session, body)
+
+
 def _partner(session: Session, body: msgspec.Struct) -> None:
     """Whose certificates of another area count from now on; what it sent before is known from the main chain."""
     assert isinstance(body, Partner)
@@ -211,4 +186,5 @@ MESSAGES: Final[dict[str, tuple[type[msgspec.Struct], Handler]]] = {
     "Abort": (Abort, _abort),
     "CrossNews": (CrossNews, _cross_news),
     "Partner": (Partner, _partner),
+    "Beacon": (Beacon, _beacon),
 }

@@ -19,9 +19,9 @@ from watt_chain.contract.access import Refused, Session, refuse, refuse_if
 from watt_chain.contract.area import ELECTION, Function, Keeper, dispatch, genesis_context
 from watt_chain.contract.bidding import book_root
 from watt_chain.contract.contest import advance, halfway, main_event
-from watt_chain.contract.cross_kinds import CrossReport
+from watt_chain.contract.cross_kinds import Beacon, CrossReport
 from watt_chain.contract.event import MAIN_TRANSITIONS, EventSpec, MainTrigger, State, check_spec
-from watt_chain.contract.inbox import RULES_SIZE_MAX, open_body, proven_header
+from watt_chain.contract.inbox import RULES_SIZE_MAX
 from watt_chain.contract.kinds import (
     Anchor,
     Announced,
@@ -38,6 +38,7 @@ from watt_chain.contract.kinds import (
 )
 from watt_chain.contract.market import Book, Market
 from watt_chain.contract.objects import (
+    ELECTION_KEY,
     MAIN_CHAIN,
     OPEN_KEY,
     RULES_KEY,
@@ -52,8 +53,10 @@ from watt_chain.contract.objects import (
     main_book_key,
     rules_key,
 )
+from watt_chain.contract.proofs import open_body, proven_header
 from watt_chain.contract.registration import found
 from watt_chain.contract.rules import RuleSet, check_rule_set
+from watt_chain.election import Election
 from watt_chain.genesis import Genesis, list_hash, network_of
 from watt_chain.ledger import BlockContext
 from watt_chain.state import State as ChainState
@@ -192,6 +195,8 @@ def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
     for report in event.areas:
         if report.state not in LAST_STATES:
             session.emit(report.chain, "Prices", Prices(event.event, prices, need_wh, costs))
+            if rules.crossings:  # what nobody could choose, for the draw of the areas' cross-nodes
+                session.emit(report.chain, "Beacon", Beacon(event.event, session.need(ELECTION_KEY, Election).seed))
     settled = replace(event, need_wh=need_wh, lambda_u_per_wh=prices, cost_u=costs)
     advance(session, settled, MainTrigger.SETTLEMENT_AMOUNT)
 

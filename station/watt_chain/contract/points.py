@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from watt_wire import merkle
 
 from watt_chain import codec
-from watt_chain.contract import cross_area, orders, validators
+from watt_chain.contract import cross_area, cross_seats, orders, validators
 from watt_chain.contract.access import Session, largest_remainder, refuse_if
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.incentive import rows_of
@@ -52,6 +52,7 @@ def issue_points(session: Session, signer: Account, fields: EventCall) -> None:
     session.put(result_key(event.event), Result([row.user for row in rows], root))
     session.put(event_key(event.event), replace(event, result_root=root))
     session.advance(session.event(event.event), Trigger.POINTS)
+    cross_seats.turn(session, event)
     session.emit(MAIN_CHAIN, "EventClosed", EventClosed(event.event, root))
 
 
@@ -118,7 +119,9 @@ def _share_points(session: Session, event: AreaEvent, rows: list[ResultRow], str
     """Issue points_per_event, capped by the pool, to users that performed: weight = credit * strength of their node."""
     accounts = [session.account(row.user) for row in rows]
     weights = [
-        row.credit_after * strengths[account.node] if row.status == "performed" else 0
+        cross_seats.weigh(session, account.node, row.credit_after * strengths[account.node])
+        if row.status == "performed"
+        else 0
         for row, account in zip(rows, accounts, strict=True)
     ]
     pool = session.pool()

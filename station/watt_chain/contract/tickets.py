@@ -36,11 +36,15 @@ def found(session: Session) -> None:
     session.put(ELECTION_KEY, Election(0, seed, [], _entrants(session.state, context), [], []))
 
 
-def begin(session: Session) -> None:
-    """Before the transactions of a block: turn the term at its first height; strike the leaders that were skipped."""
+def begin(session: Session) -> list[int]:
+    """Before the transactions of a block: turn the term at its first height; strike the leaders that were skipped.
+
+    Returns the indexes of those, also of the ones struck before.
+    """
     context = session.context
     if election.place_of(context.height) and not context.view:
-        return  # the usual block reads nothing
+        return []  # the usual block reads nothing
+    ranked: Sequence[int] = ()
     now, candidates = _election(session.state, context)
     for validator, candidate in candidates:
         session.put(candidate_key(validator), candidate)
@@ -49,6 +53,7 @@ def begin(session: Session) -> None:
         ranked = election.order(now, context.height, validators)
         now = election.strike(now, [validators[index] for index in ranked], context.view)
     session.put(ELECTION_KEY, now)
+    return [index for index in ranked[: context.view] if index != context.proposer]
 
 
 def order(state: StateReader, context: BlockContext) -> tuple[int, ...]:
