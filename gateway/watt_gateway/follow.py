@@ -47,6 +47,7 @@ from watt_gateway.household import (
     decode_bid,
     encode_bid,
     is_open,
+    is_owed,
     keys_of_interest,
     pair_keys,
     plug_keys,
@@ -375,7 +376,7 @@ class Follower:
         state = facts.event.state
         if state is State.COMMIT:
             return self.bid is None and decision.note in ("no-plan", "not-enrolled")
-        if any(map(is_open, facts.trades)):
+        if any(map(is_open, facts.trades)) or any(map(is_owed, facts.trades)):
             return True  # another area, or the main chain, moves next
         if state is State.MATCHED:
             return self.bid is not None and decision.plan is None and bool(facts.pairs)

@@ -306,6 +306,11 @@ def is_open(trade: CrossTrade) -> bool:
     return trade.state in _TRADE_OPEN
 
 
+def is_owed(trade: CrossTrade) -> bool:
+    """Whether the payment for what we delivered to another area is still on its way."""
+    return trade.state == Seller.SETTLED
+
+
 def _deliver(facts: Facts, _bid: SealedBid | None, _plan: Plan | None, _salt: Salt) -> Decision:
     if facts.now_s >= facts.event.spec.window_end_s:
         return Decision()

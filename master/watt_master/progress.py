@@ -23,6 +23,7 @@ def event_status(view: View) -> dict[str, object] | None:
         "number": number,
         "state": str(main.state),
         "matches": sum(event.pairs for _, event in children if event is not None),
+        "across": _across(view, number),
         "reports": {str(report.chain): report.state for report in main.areas},
         "value_u": main.value_u,
         "bound_u": main.bound_u,
@@ -31,6 +32,14 @@ def event_status(view: View) -> dict[str, object] | None:
         "need_wh": list(main.need_wh),
         "areas": {str(chain): _area(view, chain, main, event) for chain, event in children},
     }
+
+
+def _across(view: View, number: int) -> dict[str, int]:
+    """Trades across areas by their state on the main chain."""
+    counts: dict[str, int] = {}
+    for trade in view.main_trades(number):
+        counts[trade.state] = counts.get(trade.state, 0) + 1
+    return dict(sorted(counts.items()))
 
 
 def _area(view: View, chain: int, main: MainEvent, event: AreaEvent | None) -> dict[str, object]:

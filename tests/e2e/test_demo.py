@@ -20,10 +20,20 @@ def test_one_evening_ends_with_every_check_held(quiet: Evening) -> None:
     failed = [check for check in quiet.data["checks"] if not check["held"]]
     assert not failed
     assert quiet.code == 0
-    assert len(quiet.data["checks"]) == 9
+    assert len(quiet.data["checks"]) == 10
     assert quiet.data["trades"] >= 5
     real = [name for name, kind in quiet.data["interpreters"].items() if kind == "micropython"]
     assert len(real) >= 4
+
+
+@pytest.mark.row("H2", "H24", "H26")
+def test_households_of_both_areas_trade_with_each_other(quiet: Evening) -> None:
+    trades = quiet.data["statement"]["trades"]
+    assert quiet.data["trades_across"] == len(trades) >= 3
+    assert {(trade["seller_chain"], trade["buyer_chain"]) for trade in trades} == {(1, 2), (2, 1)}
+    totals = quiet.data["statement"]["totals"]
+    for chain, other in (("1", "2"), ("2", "1")):
+        assert totals[chain]["sent_u"] == totals[other]["received_u"] > 0
 
 
 @pytest.mark.row("K1", "K2", "J16")

@@ -191,7 +191,7 @@ def _drain(net: network.Network, children: Children, say: progress.Reporter) -> 
         children.watch()
         seen = progress.observe(net)
         say.show(seen, net.protocol_now_s(), None)
-        if seen.unbilled or not (seen.outboxes_empty and seen.level):
+        if seen.unbilled or seen.across_open or not (seen.outboxes_empty and seen.level):
             quiet_since_s = time.monotonic()
         time.sleep(0.25)
     (net.folder / "done.json").write_text(json.dumps({"finished_ms": time.time_ns() // 1_000_000}))

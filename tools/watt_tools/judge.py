@@ -80,6 +80,7 @@ def judge(net: Network, readout: Readout, stated: dict[str, Any]) -> Result:
         _money(stated),
         _energy(stated),
         _trades(stated),
+        *_across(stated),
         _credit(net, stated),
         _certificate(net, readout, event),
         _bills(net, stated),
@@ -153,7 +154,21 @@ def _energy(stated: dict[str, Any]) -> Check:
 
 def _trades(stated: dict[str, Any]) -> Check:
     settled = sum(1 for pair in stated["pairs"] if pair["state"].lower() == "settled")
-    return (f"at least {TRADES_MIN} matched trades", settled >= TRADES_MIN, f"{settled} pairs settled")
+    paid = sum(1 for trade in stated["trades"] if trade["state"] == "PAID")
+    detail = f"{settled} pairs settled, {paid} trades across areas paid"
+    return (f"at least {TRADES_MIN} matched trades", settled + paid >= TRADES_MIN, detail)
+
+
+def _across(stated: dict[str, Any]) -> list[Check]:
+    """With several areas: every trade between them came to its end, and what left one area arrived in another."""
+    if len(stated["totals"]) < 2:
+        return []
+    ended = [trade["state"] for trade in stated["trades"] if trade["state"] in progress.TRADE_OVER]
+    sent, received = (sum(total[name] for total in stated["totals"].values()) for name in ("sent_u", "received_u"))
+    paid = sum(trade["paid_u"] for trade in stated["trades"])
+    held = bool(ended) and len(ended) == len(stated["trades"]) and sent == received == paid
+    detail = f"{len(ended)} of {len(stated['trades'])} ended, {paid} micro-units crossed, none on the way"
+    return [("trades across areas ended alike on both sides", held, detail)]
 
 
 def _credit(net: Network, stated: dict[str, Any]) -> Check:
@@ -282,6 +297,7 @@ def _as_data(net: Network, result: Result) -> dict[str, Any]:
         "checks": [{"check": title, "held": held, "detail": detail} for title, held, detail in result.checks],
         "outcome_hash": outcome_hash(result.stated),
         "trades": sum(1 for pair in result.stated["pairs"] if pair["state"].lower() == "settled"),
+        "trades_across": sum(1 for trade in result.stated["trades"] if trade["state"] == "PAID"),
         "clearing": result.clearing,
         "side_by_side": result.side_by_side,
         "grid": result.grid,
@@ -303,7 +319,7 @@ def _print(net: Network, result: Result) -> None:
     names = {home["user"]: home["name"] for home in net.homes}
     console.print()
     show.savers(console, result.stated["homes"])
-    show.payments(console, result.stated["pairs"], names)
+    show.payments(console, result.stated["pairs"], result.stated["trades"], names)
     show.balances(console, result.stated["homes"])
     show.side_by_side(console, result.side_by_side)
     grid = result.grid

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from watt_chain import codec
 from watt_chain.contract import kinds
 from watt_chain.contract.rules import RULES_1, RULES_2
@@ -46,6 +47,8 @@ OWN_PROCESS_GATEWAYS = 2
 GATEWAYS_PER_PROCESS = 16
 PLUGS_PER_PROCESS = 40
 POOL_POINTS = 1_000_000
+RULES = msgspec.structs.replace(RULES_1, version=3, crossings=8)
+"Rule set 1, with trades between the areas."
 "Points the grid's pool starts with: more than an event issues, so that no result depends on the number of blocks."
 DEPOSIT_U = 50_000_000
 "Each household's prepayment: above the largest bond and escrow of one evening."
@@ -250,8 +253,8 @@ def _write_genesis(folder: Path, scenario: Scenario, keys: _Keys, description: d
             AreaGenesis(area, f"area{area}", validators(f"area{area}", NODES_PER_AREA))
             for area in range(1, scenario.areas + 1)
         ],
-        rules=[codec.encode(RULES_1), codec.encode(RULES_2)],
-        active_rules=RULES_1.version,
+        rules=[codec.encode(RULES_1), codec.encode(RULES_2), codec.encode(RULES)],
+        active_rules=RULES.version,
         pool_points=POOL_POINTS,
     )
     (folder / "genesis.bin").write_bytes(sign_genesis(genesis, keys["regulator"]))
@@ -384,6 +387,10 @@ class _Configurations:
         text += _table("mqtt", self._broker(f"area{area}-node{index}"))
         for other, port in enumerate(self._about["main_ports"]):
             text += _table("main", {"chain": 0, "index": other, "host": HOST, "port": port}, many=True)
+        for partner, ports in self._about["area_ports"].items():
+            for other, port in enumerate(ports) if int(partner) != area else ():
+                about = {"chain": int(partner), "index": other, "host": HOST, "port": port}
+                text += _table("areas", about, many=True)
         return text
 
     def _master(self, index: int) -> str:

@@ -25,6 +25,8 @@ PHASES = (
     ("window_end_s", "the window is over; last checkpoints arrive"),
     ("meter_close_s", "settlement, credit, incentive, points"),
 )
+TRADE_OVER = ("REJECT", "KILL", "PAID", "RETURNED", "VOID")
+"States of a trade across areas on the main chain after which nothing comes."
 LINE_WIDTH = 118
 START_LOOK_BACK_MS = 12_000
 "A status older than this start is of an earlier run."
@@ -39,6 +41,10 @@ class Seen:
     area_heights: dict[int, int] = field(default_factory=dict)
     nodes_alive: int = 0
     pairs: int = 0
+    across: int = 0
+    "Trades across areas of the event."
+    across_open: int = 0
+    "Those that some master does not know the end of yet, over all masters."
     aborted: str = ""
     signed: int = 0
     "Checkpoints that plugs have signed."
@@ -80,6 +86,9 @@ def observe(net: Network) -> Seen:
         if state in ("CLOSED", "ABORTED") or not seen.main_state:
             seen.main_state = state or seen.main_state
         seen.pairs = max(seen.pairs, int(found.get("matches", 0) or 0))
+        across = found.get("across", {})
+        seen.across = max(seen.across, sum(across.values()))
+        seen.across_open += sum(count for state, count in across.items() if state not in TRADE_OVER)
         for chain, area in found.get("areas", {}).items():
             if area.get("state") == "ABORTED":
                 seen.aborted = f"area {chain}: {area.get('reason', '')}"
@@ -100,7 +109,9 @@ def observe(net: Network) -> Seen:
         seen.pending += int(tx.get("pending", 0))
         seen.refused += sum(tx.get("refused", {}).values())
         traded = int((status.get("event") or {}).get("trades", 0) or 0) > 0
-        seen.unbilled += traded and bill_of(net, home["name"]).get("state") != "CLOSED"
+        bill = bill_of(net, home["name"])
+        owed = any(trade["state"] == "SETTLED" for trade in bill.get("trades", []))
+        seen.unbilled += traded and (bill.get("state") != "CLOSED" or owed)
     for path in (net.folder / "rig").glob("plugs-*.status.json"):
         status = load(path)
         seen.signed += int(status.get("signed", 0))
@@ -163,7 +174,8 @@ class Reporter:
             text = (
                 f"  {clock}  blocks main: {seen.main_height} {heights} "
                 f"| nodes {seen.nodes_alive} gateways {seen.gateways} "
-                f"| pairs {seen.pairs} | checkpoints signed {seen.signed} | final {seen.final} open {seen.pending}"
+                f"| pairs {seen.pairs} + {seen.across} across "
+                f"| checkpoints signed {seen.signed} | final {seen.final} open {seen.pending}"
             )
             print("\r" + text[:LINE_WIDTH].ljust(LINE_WIDTH), end="", file=self._out, flush=True)
             self._drawn = True

@@ -49,12 +49,15 @@ def savers(console: Console, homes: list[dict[str, Any]]) -> None:
     console.print(f"{idle} more homes were metered and took no part.\n")
 
 
-def payments(console: Console, pairs: list[dict[str, Any]], names: dict[str, str]) -> None:
-    """One row per matched pair."""
+def payments(
+    console: Console, pairs: list[dict[str, Any]], trades: list[dict[str, Any]], names: dict[str, str]
+) -> None:
+    """One row per matched pair, then one per trade across areas ("2>1": from the seller's area to the buyer's)."""
     table = Table(title="Who paid whom", title_justify="left")
     for column in ("pair", "seller", "buyer", "Wh", "price per kWh", "paid", "state"):
         table.add_column(column, justify="left" if column in ("seller", "buyer", "state") else "right")
-    for pair in pairs:
+    across = [{**one, "chain": f"{one['seller_chain']}>{one['buyer_chain']}"} for one in trades]
+    for pair in [*pairs, *across]:
         energy = sum(pair["slot_wh"])
         worth = sum(wh * price for wh, price in zip(pair["slot_wh"], pair["price_u_per_wh"], strict=True))
         table.add_row(
