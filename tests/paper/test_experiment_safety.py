@@ -10,8 +10,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from experiment import Kind, Stage, sums
 from msgspec.structs import replace
 from watt_chain import codec
+from watt_chain.contract import objects as contract
+from watt_chain.contract.cross_objects import CrossTrade, cross_key
 from watt_chain.crypto import id8
 from watt_chain.transaction import make_transaction
+from watt_tools.paper import product
 from watt_tools.paper.actors import AreaNode
 from watt_tools.paper.book import account_key, trade_key
 from watt_tools.paper.cell import Cell, Run, liar_of
@@ -118,6 +121,32 @@ def test_money_spent_at_home_before_the_lock_is_not_there_for_the_trade() -> Non
     stage.start(0)
     assert not stage.over(0, within_ms=1000)
     assert stage.joint_state().get(trade_key(trade_id(stage.network.trades[0]))) is None
+
+
+@pytest.mark.row("H12", "H16", "H24")
+@pytest.mark.parametrize("s", [2, 3])
+def test_the_products_contracts_conclude_the_same_trades(s: int) -> None:
+    stage = Stage("ours-product", s, 4)
+
+    def money(area: int) -> int:
+        state = stage.node(area, 0).member.ledger.state
+        found = [codec.decode(state.get(key) or b"", contract.Account) for key in state.keys(b"account/")]
+        return sum(one.free_u + one.escrow_u + one.bond_u for one in found)
+
+    before = [money(area) for area in stage.network.areas]
+    numbers = range(4)
+    for number in numbers:
+        stage.start(number)
+    assert stage.over(*numbers)
+    stage.wait(300)
+    assert [money(area) for area in stage.network.areas] == before
+    for number in numbers:
+        for pair in product.numbers_of(stage.network.trades[number]):
+            state = stage.node(1, 0).member.ledger.state.get(cross_key(product.EVENT, pair))
+            assert state is not None and codec.decode(state, CrossTrade).state == "BOUND"
+            area = 2 + (pair - 1) % (s - 1)
+            state = stage.node(area, 0).member.ledger.state.get(cross_key(product.EVENT, pair))
+            assert state is not None and codec.decode(state, CrossTrade).state == "EFFECTIVE"
 
 
 # One lying cross-node ---------------------------------------------------------------------------------------------

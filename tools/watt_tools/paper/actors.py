@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from msgspec import Struct
 from watt_chain import codec
-from watt_chain.block import OutMessage
-from watt_chain.codec import DecodeError, Structure
+from watt_chain.codec import DecodeError
 from watt_chain.crypto import PrivateKey
 from watt_chain.genesis import faults_tolerated
-from watt_chain.ledger import AppliedBlock, Ledger
+from watt_chain.ledger import AppliedBlock
 from watt_chain.pbft.config import ReplicaConfig
 from watt_chain.pbft.messages import kind_of
 from watt_chain.pbft.replica import Replica
@@ -25,7 +25,7 @@ from watt_chain.transaction import Verify, make_transaction
 
 from watt_tools.paper.certified import Cursor, bundle_order, cursor_key
 from watt_tools.paper.network import START_S, Network
-from watt_tools.paper.objects import Bundle, Bundler, Handed, InboxCall, Said
+from watt_tools.paper.objects import Bundle, Bundler, InboxCall
 
 BATCH_MS: Final = 5
 """A leader waits this long for company, in every mode. Stations wait 100 ms by default, which would hide all else."""
@@ -111,9 +111,8 @@ class Member:
         self.index = index
         self._network = network
         self._key = key
-        contract = network.contract(chain, verify)
-        self.proofs = contract.proofs
-        self.ledger = Ledger(network.genesis, chain, contract, verify=verify)
+        self.proofs = network.proofs(verify)
+        self.ledger = network.ledger(chain, verify, self.proofs)
         config = ReplicaConfig(
             number=index,
             key=key,
@@ -137,7 +136,7 @@ class Member:
         """Take a transaction; `shared`: everybody was sent it."""
         self.replica.submit(tx, now_ms, shared=shared)
 
-    def make(self, kind: str, fields: Structure) -> bytes:
+    def make(self, kind: str, fields: Struct) -> bytes:
         """A transaction of this node."""
         self._nonce = max(self._nonce + 1, self.ledger.next_nonce(self._key.public))
         return make_transaction(self._key, self._network.id, kind, self.chain, self._nonce, fields)
@@ -173,9 +172,8 @@ class Member:
 class Inbox:
     """Certified messages on their way into a chain: checked when they come, handed in by the one who proposes next."""
 
-    def __init__(self, member: Member, call: str = "Inbox") -> None:
+    def __init__(self, member: Member) -> None:
         self._member = member
-        self._call = call
         self._waiting: dict[int, dict[int, tuple[Bundle, int]]] = {}
         "Source -> number of its first message -> (bundle, when it came)."
         self._taken: dict[int, int] = {}
@@ -191,7 +189,7 @@ class Inbox:
         waiting = self._waiting.setdefault(bundle.chain, {})
         if first <= self._taken.get(bundle.chain, 0) or first in waiting or len(waiting) >= BUNDLES_MAX:
             return
-        if self._member.proofs.believes(bundle):
+        if self.believes(bundle):
             waiting[first] = bundle, now_ms
 
     def deadline_ms(self) -> int | None:
@@ -211,15 +209,27 @@ class Inbox:
         for source, waiting in self._waiting.items():
             while (found := waiting.pop(self._taken.get(source, 0) + 1, None)) is not None:
                 self._taken[source] = self._taken.get(source, 0) + len(found[0].entries)
-                self._member.submit(self._member.make(self._call, InboxCall(found[0])), now_ms, shared=False)
+                self._member.submit(self._member.make("Inbox", self.call(found[0])), now_ms, shared=False)
                 done = True
         return done
+
+    def believes(self, bundle: Bundle) -> bool:
+        """Whether the certificate holds."""
+        return self._member.proofs.believes(bundle)
+
+    def call(self, bundle: Bundle) -> Struct:
+        """The fields of the transaction that hands a bundle in."""
+        return InboxCall(bundle)
+
+    def cursor(self, source: int) -> int:
+        """Last message of a source that the chain has taken."""
+        value = self._member.ledger.state.get(cursor_key(source))
+        return 0 if value is None else codec.decode(value, Cursor).sequence
 
     def settled(self) -> None:
         """A block is final: what it took needs no handing in, what it refused needs it again."""
         for source, waiting in self._waiting.items():
-            value = self._member.ledger.state.get(cursor_key(source))
-            self._taken[source] = 0 if value is None else codec.decode(value, Cursor).sequence
+            self._taken[source] = self.cursor(source)
             for first in [first for first in waiting if first <= self._taken[source]]:
                 del waiting[first]
 
@@ -290,8 +300,7 @@ class AreaNode(Actor):
     def note(self, applied: AppliedBlock) -> None:
         """Steps of trades that the block brought."""
         for message in applied.out_messages:
-            if message.kind != "Handed":
-                self.steps.append((codec.decode(message.body, Said).number, message.kind.lower()))
+            self.steps += self.network.spoken(message)
 
     def answer(self, certified: bytes, applied: AppliedBlock) -> None:
         """Send clients their messages with proofs; f + 1 nodes answer each, in turn, the others when they are asked."""
@@ -299,16 +308,9 @@ class AreaNode(Actor):
         turns = faults_tolerated(n) + 1
         bundler = Bundler(self.area, certified, applied.out_messages)
         for position, message in enumerate(applied.out_messages):
-            number = number_of(message)
+            number = self.network.spoken(message)[0][0]
             self._answers.setdefault(number, []).append((bundler, position))
             if (self.index - number) % n < turns:
                 self.send([self.network.client(number)], Kind.ANSWER, codec.encode(bundler.bundle([position])))
         while len(self._answers) > ANSWERS_MAX:
             del self._answers[next(iter(self._answers))]
-
-
-def number_of(message: OutMessage) -> int:
-    """Number of the trade that a message is about."""
-    if message.kind == "Handed":
-        return codec.decode(message.body, Handed).number
-    return codec.decode(message.body, Said).number

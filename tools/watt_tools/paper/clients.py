@@ -5,11 +5,12 @@ A client passes proofs on without checking them: whoever acts on one checks it, 
 
 from __future__ import annotations
 
+from msgspec import Struct
 from watt_chain import codec
 from watt_chain.block import OutMessage
-from watt_chain.codec import Structure
 from watt_chain.transaction import make_transaction
 
+from watt_tools.paper import product
 from watt_tools.paper.actors import RELAY_MS, Actor, Kind, Settings
 from watt_tools.paper.joint import JOINT_CHAIN
 from watt_tools.paper.network import Network
@@ -69,7 +70,7 @@ class Client(Actor):
         chains = dict.fromkeys(self.trade.chains)
         return [chain for chain in chains if not any((chain, kind) in self.said for kind in kinds)]
 
-    def submit(self, chain: int, kind: str, fields: Structure) -> None:
+    def submit(self, chain: int, kind: str, fields: Struct) -> None:
         """Sign a transaction and send it to every node of a chain."""
         self._nonces[chain] = self._nonces.get(chain, 0) + 1
         tx = make_transaction(self._key, self.network.id, kind, chain, self._nonces[chain], fields)
@@ -185,6 +186,14 @@ class Joint(Client):
         """All accounts are handed over."""
         if message.kind == "Handed" and all((chain, "Handed") in self.said for chain in self.trade.chains):
             self.submit(JOINT_CHAIN, "JointTrade", TradeCall(self.trade))
+
+
+class Product(Client):
+    """Ours with the product's contract: one `CrossOp` names all pairs of the trade."""
+
+    def start(self, now_ms: int) -> None:
+        """All that is to be signed."""
+        self.submit(self.trade.chain, "CrossOp", product.call_of(self.trade))
 
 
 class Certified(Client):

@@ -12,7 +12,7 @@ from watt_tools.paper.actors import Actor, AreaNode, Settings
 from watt_tools.paper.certified import MAIN
 from watt_tools.paper.crossnode import JointNode
 from watt_tools.paper.network import Network, Plan
-from watt_tools.paper.relay import CertifiedNode, Master
+from watt_tools.paper.relay import CertifiedNode, Master, ProductNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ MODES: Final = {
         Mode("paper-lock", "joint", clients.Joint, "as printed, accounts locked for each trade", handed=False),
         Mode("ours", "certified", clients.Certified, "certified receipts, carried by cross-nodes"),
         Mode("ours-client", "certified", clients.Certified, "certified receipts, carried by the client", overlap=False),
+        Mode("ours-product", "product", clients.Product, "ours with the product's own contracts, s up to 9"),
         Mode("step", "step", clients.Stepping, "one consensus an area, one after the other, not atomic"),
         Mode("local", "local", clients.Local, "a trade inside one area"),
     )
@@ -61,7 +62,7 @@ def make_node(network: Network, chain: int, index: int, verify: Verify, settings
     """A node of a chain."""
     if chain == MAIN:
         return Master(network, index, verify, settings)
-    kind = {"certified": CertifiedNode, "joint": JointNode}.get(network.plan.mode, AreaNode)
+    kind = {"certified": CertifiedNode, "product": ProductNode, "joint": JointNode}.get(network.plan.mode, AreaNode)
     return kind(network, chain, index, verify, settings)
 
 

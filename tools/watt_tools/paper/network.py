@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
-from watt_chain import crypto
+from watt_chain import codec, crypto
+from watt_chain.block import OutMessage
+from watt_chain.contract.rules import RULES_1
 from watt_chain.cross import selection
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, network_of, quorum
+from watt_chain.ledger import Contract as LedgerContract
 from watt_chain.ledger import Ledger
 from watt_chain.transaction import Verify
 
-from watt_tools.paper import certified, fullshard, joint
+from watt_tools.paper import certified, fullshard, joint, product
 from watt_tools.paper.book import Call, Contract, KnownHeaders, Party
-from watt_tools.paper.objects import Account, Part, Trade
+from watt_tools.paper.objects import Account, Handed, Part, Said, Trade
 
 START_S: Final = 1_700_000_000
 MASTERS: Final = 4
@@ -36,7 +39,7 @@ class Plan:
     s: int
     n: int
     mode: str
-    "full, step, joint, certified or local: which contract the chains run."
+    "full, step, joint, certified, product or local: which contract the chains run."
     trades: int
     "One buyer and s - 1 sellers each."
     seed: int = 0
@@ -60,7 +63,7 @@ class Network:
         self.keys: dict[int, list[crypto.PrivateKey]] = {
             area: [make_key(f"area {area} node {i}") for i in range(plan.n)] for area in self.areas
         }
-        self.has_main = plan.mode == "certified"
+        self.has_main = plan.mode in ("certified", "product")
         self.keys[certified.MAIN] = [make_key(f"main {i}") for i in range(MASTERS)]
         self.buyers = [make_key(f"buyer {plan.seed} {i}") for i in range(plan.trades)]
         self.crossers = {area: self._choose(area) for area in self.areas}
@@ -99,7 +102,8 @@ class Network:
         if joint.JOINT_CHAIN in self.keys:
             areas.append(AreaGenesis(joint.JOINT_CHAIN, "joint", seats(joint.JOINT_CHAIN, "joint")))
         name = f"paper-{self.plan.mode}-{self.plan.seed}"
-        return Genesis(name, START_S, regulator, grid, aggregator, seats(0, "main"), areas, [], 1, 0)
+        rules = [codec.encode(RULES_1)]
+        return Genesis(name, START_S, regulator, grid, aggregator, seats(0, "main"), areas, rules, RULES_1.version, 0)
 
     def _trade(self, number: int) -> Trade:
         plan = self.plan
@@ -131,9 +135,14 @@ class Network:
         """Who else signs on a chain: its nodes, and the buyers, who carry their trades everywhere."""
         return [*(key.public for key in self.keys[chain]), *(key.public for key in self.buyers)]
 
-    def contract(self, chain: int, verify: Verify) -> Contract:
-        """The contract of a chain, one per node: it remembers which headers this node has checked."""
-        proofs = KnownHeaders(self.genesis, self.id, verify)
+    def proofs(self, verify: Verify) -> KnownHeaders:
+        """What a node has checked of other chains, one per node."""
+        return KnownHeaders(self.genesis, self.id, verify)
+
+    def _contract(self, chain: int, proofs: KnownHeaders) -> LedgerContract:
+        """The contract of a chain."""
+        if self.plan.mode == "product":
+            return product.contract(self, chain)
         calls: Mapping[str, Call]
         parties: Sequence[Party] = ()
         if chain == certified.MAIN:
@@ -148,9 +157,10 @@ class Network:
             parties = self.parties(chain)
         return Contract(calls, parties, self.clerks(chain), proofs)
 
-    def ledger(self, chain: int, verify: Verify) -> Ledger:
+    def ledger(self, chain: int, verify: Verify, proofs: KnownHeaders | None = None) -> Ledger:
         """A ledger at height 0."""
-        return Ledger(self.genesis, chain, self.contract(chain, verify), verify=verify)
+        contract = self._contract(chain, proofs or self.proofs(verify))
+        return Ledger(self.genesis, chain, contract, verify=verify)
 
     def _committee(self) -> joint.Committee:
         publics = tuple(key.public for key in self.keys.get(joint.JOINT_CHAIN, ()))
@@ -166,6 +176,16 @@ class Network:
         if joint.JOINT_CHAIN not in self.keys or index not in self.crossers[area]:
             return None
         return self.committee.parts[area - 1][0] + self.crossers[area].index(index)
+
+    def spoken(self, message: OutMessage) -> list[tuple[int, str]]:
+        """(number of a trade, step) that a message tells."""
+        if self.plan.mode == "product":
+            return product.spoken_of(message, self.plan.s - 1)
+        if message.kind == "Handed":
+            return [(codec.decode(message.body, Handed).number, "handed")]
+        said = codec.decode(message.body, Said)
+        step = ("ended" if said.end else "committed") if message.kind == "Outcome" else message.kind.lower()
+        return [(said.number, step)]
 
     def quorum(self, chain: int) -> int:
         """Nodes that must have a block before its chain counts as done."""

@@ -51,17 +51,19 @@ def _single(quick: bool) -> Iterable[Cell]:
     ]
     rest = [Cell(mode, s, n, MAIN_DELAY_US, "single") for s, n in figure_9 for mode in COMPARED]
     local = [Cell("local", 1, n, delay, "single") for delay in delays for n in NODES]
-    return [*eight, *([] if quick else rest), *local]
+    real = [Cell("ours-product", 2, n, delay, "single") for delay in delays for n in NODES]
+    return [*eight, *([] if quick else rest), *local, *real]
 
 
 def _beyond(quick: bool) -> Iterable[Cell]:
     five = MAIN_DELAY_US
     if quick:
         faulty = [Cell(mode, 2, 4, five, fault=fault) for fault in ("crash", "liar") for mode in COMPARED]
-        return [*faulty, Cell("paper-all", 3, 4, 1000)]
+        return [*faulty, Cell("paper-all", 3, 4, 1000), Cell("ours-product", 3, 4, five)]
     larger = [Cell(mode, s, n, five) for s in (2, 5, 10) for n in (7, 10) for mode in COMPARED]
     all_cross = [Cell("paper-all", s, n, 1000) for s in SHARDS for n in NODES]
     variants = [Cell(mode, s, n, five) for s in (2, 3, 5, 10) for n in (2, 4) for mode in ("paper-lock", "ours-client")]
+    real = [Cell("ours-product", s, n, five) for s in (2, 3, 5, 9) for n in NODES]
     crashed = [Cell(mode, s, n, five, fault="crash") for s in (2, 3) for n in (3, 4, 5, 7) for mode in COMPARED]
     lying = [Cell(mode, 2, n, five, fault="liar") for n in NODES for mode in COMPARED]
     batched = [
@@ -71,7 +73,7 @@ def _beyond(quick: bool) -> Iterable[Cell]:
         for mode in ("full-seq", "paper", "ours")
     ]
     local = [Cell("local", 1, n, five) for n in (*NODES, 7, 10)]
-    return [*larger, *all_cross, *variants, *crashed, *lying, *batched, *local]
+    return [*larger, *all_cross, *variants, *real, *crashed, *lying, *batched, *local]
 
 
 def _charge(quick: bool) -> Iterable[Cell]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec import Struct
 from watt_chain import codec
 from watt_chain.block import OutMessage, decode_certified
 from watt_chain.codec import DecodeError
@@ -12,10 +13,11 @@ from watt_chain.genesis import faults_tolerated
 from watt_chain.ledger import AppliedBlock, CorruptionError
 from watt_chain.transaction import Verify
 
-from watt_tools.paper.actors import RELAY_MS, Actor, AreaNode, Inbox, Kind, Member, Settings, number_of
+from watt_tools.paper import product
+from watt_tools.paper.actors import RELAY_MS, Actor, AreaNode, Inbox, Kind, Member, Settings
 from watt_tools.paper.certified import MAIN, Anchored
 from watt_tools.paper.network import Network
-from watt_tools.paper.objects import AnchorCall, Bundler, InboxCall, Said
+from watt_tools.paper.objects import AnchorCall, Bundle, Bundler, InboxCall
 
 KEPT_MAX: Final = 64
 """Blocks a normal node keeps in case it has to carry them: many bursts' worth."""
@@ -26,12 +28,16 @@ class CertifiedNode(AreaNode):
 
     def __init__(self, network: Network, area: int, index: int, verify: Verify, settings: Settings) -> None:
         super().__init__(network, area, index, verify, settings)
-        self._inbox = Inbox(self.member)
+        self._inbox = self.make_inbox()
         self._open: dict[int, None] = {}
         "Trades that this area has spoken of, without outcome."
         self._kept: dict[int, tuple[bytes, AppliedBlock]] = {}
         "Normal nodes: the last blocks. The main chain takes all in order, so whoever carries one carries those before."
         self._carry_ms: int | None = None
+
+    def make_inbox(self) -> Inbox:
+        """The way in for messages of other chains."""
+        return Inbox(self.member)
 
     def receive_more(self, sender: int, kind: int, payload: bytes, now_ms: int) -> None:
         """Certified messages, from anybody."""
@@ -73,25 +79,58 @@ class CertifiedNode(AreaNode):
 
     def note(self, applied: AppliedBlock) -> None:
         """Steps of trades: what this area says, and what the main chain has said to it."""
-        for message in applied.out_messages:
-            self._open[number_of(message)] = None
         super().note(applied)
-        for tx, receipt in zip(applied.transactions, applied.receipts, strict=True):
-            if tx.kind == "Inbox" and not receipt.code:
-                for entry in codec.decode(tx.fields_raw, InboxCall).bundle.entries:
-                    self._note_outcome(codec.decode(entry.message, OutMessage))
+        for number, _ in self.steps:
+            self._open[number] = None
+        for message in self.taken_in(applied):
+            if message.source_chain == MAIN:
+                outcomes = self.network.spoken(message)
+                self.steps += outcomes
+                for number, _ in outcomes:
+                    self._open.pop(number, None)
 
-    def _note_outcome(self, message: OutMessage) -> None:
-        if message.kind == "Outcome":
-            said = codec.decode(message.body, Said)
-            self._open.pop(said.number, None)
-            self.steps.append((said.number, "ended" if said.end else "committed"))
+    def taken_in(self, applied: AppliedBlock) -> list[OutMessage]:
+        """Messages that the block has taken from other chains."""
+        return [
+            codec.decode(entry.message, OutMessage)
+            for tx, receipt in zip(applied.transactions, applied.receipts, strict=True)
+            if tx.kind == "Inbox" and not receipt.code
+            for entry in codec.decode(tx.fields_raw, InboxCall).bundle.entries
+        ]
 
     def carry(self, certified: bytes, applied: AppliedBlock) -> None:
         """The block to every master, its messages to every node of the areas they are for."""
         self.send(self.network.addresses(MAIN), Kind.BLOCK, certified)
         if applied.out_messages:
             carry_messages(self, self.area, certified, applied.out_messages)
+
+
+class ProductInbox(Inbox):
+    """For the product's contract, which checks certificates itself."""
+
+    def believes(self, bundle: Bundle) -> bool:
+        """The contract will see."""
+        return True
+
+    def call(self, bundle: Bundle) -> Struct:
+        """The product's `Inbox`."""
+        return product.inbox_fields(bundle)
+
+    def cursor(self, source: int) -> int:
+        """As in the product's state."""
+        return product.cursor_of(self._member.ledger.state.get(product.inbox_key(source)))
+
+
+class ProductNode(CertifiedNode):
+    """A node of an area that runs the product's contract."""
+
+    def make_inbox(self) -> Inbox:
+        """As the contract wants it."""
+        return ProductInbox(self.member)
+
+    def taken_in(self, applied: AppliedBlock) -> list[OutMessage]:
+        """As the contract's calls have it."""
+        return product.taken_in(applied)
 
 
 class Master(Actor):
@@ -195,7 +234,8 @@ class Master(Actor):
             self._taken[area] = 0 if value is None else codec.decode(value, Anchored).height
             for height in [height for height in waiting if height <= self._taken[area]]:
                 del waiting[height]
-        self.steps += [(number, "anchored") for number in dict.fromkeys(map(number_of, applied.out_messages))]
+        told = [number for message in applied.out_messages for number, _ in self.network.spoken(message)]
+        self.steps += [(number, "anchored") for number in dict.fromkeys(told)]
         masters = len(self.network.keys[MAIN])
         if (self.index - applied.header.height) % masters < self._carriers:
             carry_messages(self, MAIN, certified, applied.out_messages)
@@ -213,4 +253,4 @@ def carry_messages(actor: CertifiedNode | Master, chain: int, certified: bytes, 
         if actor.settings.overlap:
             actor.send(actor.network.addresses(target), Kind.BUNDLE, bundle)
         else:
-            actor.send([actor.network.client(number_of(messages[wanted[0]]))], Kind.ANSWER, bundle)
+            actor.send([actor.network.client(actor.network.spoken(messages[wanted[0]])[0][0])], Kind.ANSWER, bundle)

@@ -79,6 +79,7 @@ def all_tables(data: Data) -> list[Table]:
         work(data),
         larger(data),
         variants(data),
+        real(data),
         crashed(data),
         lying(data),
         batching(data),
@@ -288,6 +289,21 @@ def variants(data: Data) -> Table:
     head = ("s", "n", "paper", "paper-lock", "ours", "ours-client", *("full-seq", "full-par", "paper", "paper-all"))
     title = "Variants, ms: at 5 ms one way (four columns), at 1 ms (four columns)"
     return Table("variants", title, head, rows)
+
+
+def real(data: Data) -> Table:
+    """Ours with the product's contracts beside ours with the experiment's."""
+    rows = []
+    for s in (2, 3, 5, 9):
+        for n in (2, 4, 5):
+            both = [data.found(mode, s, n, MAIN_DELAY_US) for mode in ("ours", "ours-product")]
+            if all(both):
+                times = [_ms(stats.median([one.time_us for one in found]) / 1000) for found in both]
+                cpu = [f"{stats.median([one.nodes_us for one in found]) / 1000:.1f}" for found in both]
+                sent = [f"{stats.median([one.bytes for one in found]) / 1000:.1f}" for found in both]
+                rows.append((str(s), str(n), *times, *cpu, *sent))
+    head = ("s", "n", *(f"{what}{whose}" for what in ("ms", "CPU ms", "kB") for whose in ("", ", product")))
+    return Table("real", "Ours with the experiment's and with the product's contracts, 5 ms one way", head, rows)
 
 
 def crashed(data: Data) -> Table:
