@@ -171,7 +171,7 @@ class Progress:
         self._whole = sum(map(plan.weight, missing)) or 1.0
         self._part = 0.0
         self._started_s = time.monotonic()
-        self._shown_s = 0.0
+        self._shown_s = self._started_s
         self._last = ""
         self._living = sys.stderr.isatty()
         kept = f", {self._done} of them from before" if self._done else ""
@@ -186,7 +186,7 @@ class Progress:
     def live(self) -> None:
         """Show, if it is time."""
         now_s = time.monotonic()
-        if self._part and now_s - self._shown_s >= (LIVE_S if self._living else LINE_S):
+        if now_s - self._shown_s >= (LIVE_S if self._living else LINE_S):
             self._shown_s = now_s
             self._print("\r" if self._living else "", "" if self._living else "\n")
 
@@ -198,6 +198,8 @@ class Progress:
     def _print(self, before: str, after: str) -> None:
         passed_s = time.monotonic() - self._started_s
         share = self._part / self._whole
-        left_s = passed_s / share - passed_s if share else 0.0
-        text = f"  {self._done}/{self._count}  {share:4.0%}  {passed_s:5.0f} s, about {left_s:.0f} s left  {self._last}"
+        left = (
+            f"about {passed_s / share - passed_s:.0f} s left  {self._last}" if share else "the longest cells come first"
+        )
+        text = f"  {self._done}/{self._count}  {share:4.0%}  {passed_s:5.0f} s, {left}"
         print(before + text.ljust(100), end=after, file=sys.stderr, flush=True)
