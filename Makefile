@@ -97,8 +97,8 @@ fuzz: .venv-fuzz/.stamp ## a million executions of every parser of the chain, gu
 bench: $(VENV)/.stamp ## figures, as ratios inside one run
 	$(BIN)/wattpact bench chain
 
-mutations: install ## 100,000 market certificates with one integer changed; every one must be refused
-	MUTATIONS=100000 $(BIN)/python -m pytest tests/market/test_leaves.py -k mutations
+mutations: install ## 125,000 market certificates with one integer changed; every one must be refused
+	MUTATIONS=100000 $(BIN)/python -m pytest tests/market/test_leaves.py tests/market/test_across.py -k mutations
 
 rows: install ## which acceptance rows have a passing test, and which do not yet
 	$(BIN)/python tests/rows.py

@@ -583,3 +583,23 @@ def test_the_salt_of_a_bid_is_a_secret_of_the_key_and_survives_a_lost_disk(tmp_p
         assert all(bid.revealed for bid in opened)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.row("K11", "L13")
+def test_reward_and_punishment_reach_the_household_in_its_own_bill(tmp_path: Path) -> None:
+    """K11: 'will reward or punish users according to their performance', through the household's app."""
+
+    async def scenario() -> None:
+        world, station, seller, buyer = evening(tmp_path)
+        await play(world, station, [seller, buyer], [[160] * 4, [200] * 4])
+        told = {gateway: bill.read(gateway.folder / "bill.json")["summary"] for gateway in (seller, buyer)}
+        normal = make_spec().normal_price_u_per_wh
+        assert told[seller]["status"] == "breached" and told[buyer]["status"] == "performed"
+        assert told[buyer]["rp_u_per_wh"] < normal < told[seller]["rp_u_per_wh"]
+        assert told[seller]["penalty_u"] > 0 == told[buyer]["penalty_u"]
+        assert told[seller]["credit_after"] < told[seller]["credit_before"]
+        assert told[buyer]["credit_after"] > told[buyer]["credit_before"] and told[buyer]["points"] > 0
+        for gateway in (seller, buyer):
+            assert check(world, gateway.folder) == []
+
+    asyncio.run(scenario())

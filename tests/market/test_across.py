@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 from itertools import product
 from typing import Any
@@ -24,6 +25,8 @@ from watt_market.engine import Market, Search
 from watt_market.solver import SolverError
 from watt_market.upper import problem
 
+MUTATIONS = int(os.environ.get("MUTATIONS", "400")) // 4
+"A share of the 25,000 of `make mutations`: each checks three areas and what ties them together."
 ACROSS = rules(crossings=8)
 LOOSE = rules(crossings=8, gap_ppm=1_000_000)
 
@@ -216,6 +219,29 @@ def test_given_any_integer_of_a_matching_changed_then_the_masters_name_a_row(
             assert reason.startswith(("chain-", "across-", "solution-")), f"{path} {by:+d} passed"
             count += 1
     assert count > 150
+
+
+@pytest.mark.timeout(7_200)
+def test_given_many_mutations_of_whole_matchings_then_no_master_and_no_area_accepts_one() -> None:
+    """One integer of a matching with crossings, with and without headroom, or of what an area is told: refused."""
+    generator, accepted, cases = random.Random(11), [], []
+    for seed, headroom_w in ((1, []), (2, [(1, 200), (3, 400)])):
+        books, alpha = random_books(seed, 3, 3, areas=3)
+        rule_set, spec = replace(LOOSE, headroom_w=headroom_w), signal(alpha, budget_u=400_000)
+        solution = Market().clear(books, spec, rule_set)
+        plain = msgspec.json.decode(msgspec.json.encode(solution))
+        cases.append((books, spec, rule_set, plain, paths_of(plain)))
+    for _ in range(MUTATIONS):
+        books, spec, rule_set, plain, paths = generator.choice(cases)
+        path, changed = generator.choice(paths), copy.deepcopy(plain)
+        branch = changed
+        for index in path[:-1]:
+            branch = branch[index]
+        branch[path[-1]] += generator.choice((1, -1, generator.randint(-(10**7), 10**7) or 1, 2**40, -(2**40)))
+        reason = Market().check(msgspec.convert(changed, Solution), books, spec, rule_set)
+        if not reason.startswith(("chain-", "across-", "solution-")):
+            accepted.append((path, reason))
+    assert accepted == []
 
 
 def test_given_hostile_crossings_then_each_is_refused_by_name() -> None:

@@ -14,8 +14,20 @@ from msgspec.structs import replace
 from watt_chain import codec
 from watt_chain.contract import kinds
 from watt_chain.contract.event import State
-from watt_chain.contract.objects import AnchorState, Pool, Strength, anchor_key, main_book_key, strength_key
-from watt_chain.contract.rules import RULES_1, RULES_2
+from watt_chain.contract.market import Book
+from watt_chain.contract.objects import (
+    AnchorState,
+    Incentive,
+    Pool,
+    Strength,
+    anchor_key,
+    book_key,
+    incentive_key,
+    main_book_key,
+    rules_key,
+    strength_key,
+)
+from watt_chain.contract.rules import RULES_1, RULES_2, RuleSet
 
 KEPT, SAVED, NOT_SAVED = [220] * 4, [100] * 4, [160] * 4
 
@@ -309,3 +321,44 @@ def test_the_main_chain_holds_what_is_needed_to_audit_the_response() -> None:
     assert [report.result_root for report in event.areas] == [world.event(chain).result_root for chain in world.areas]
     assert all(world.ledgers[0].state.get(main_book_key(1, chain)) for chain in world.areas)
     assert 0 < event.value_u <= event.bound_u
+
+
+# The three modules --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("I23", "I24")
+def test_pool_rules_and_incentive_are_three_things_on_the_chain() -> None:
+    """I23: "low-voltage side adjustable capacity resource pool, trading rules and price incentive mechanism"
+    I24: "the response volume and expected price provided by users during bidding form a low-voltage side
+    adjustable capacity resource pool"
+    """
+    world, seller, buyer = trade(SAVED, KEPT)
+    state = world.ledgers[1].state
+    pool = codec.decode(state.get(book_key(1)) or b"", Book)
+    assert [(row.user, row.price_u_per_wh, row.slot_wh) for row in pool.offers] == [(seller.id, 300, [60] * 4)]
+    assert [(row.user, row.price_u_per_wh, row.slot_wh) for row in pool.bids] == [(buyer.id, 900, [60] * 4)]
+    assert codec.decode(state.get(rules_key(1)) or b"", RuleSet) == RULES_1
+    incentive = codec.decode(state.get(incentive_key(seller.id)) or b"", Incentive)
+    assert incentive.price_u_per_wh == world.row(seller).rp_u_per_wh < make_spec().normal_price_u_per_wh
+
+
+@pytest.mark.row("K13", "I26")
+def test_who_responds_is_better_off_than_who_does_not_and_than_who_breaks_its_word() -> None:
+    """K13: "encourages users to actively respond and participate in reasonable power resource scheduling"
+    I26: "A corresponding proportion of price incentives will be given to the users who perform the contract, and
+    economic penalties will be given to the users who break the contract"
+    """
+    homes = [Home(0, 1), Home(1, 1), Home(2, 1), Home(3, 1)]
+    world = World(areas=1, homes=homes)
+    plans = [
+        Plan(homes[0], "sell", 300, [60] * 4, SAVED),
+        Plan(homes[1], "sell", 310, [60] * 4, NOT_SAVED),
+        Plan(homes[2], "buy", 900, [120] * 4, [280] * 4),
+    ]
+    Play(world, plans).run(State.CLOSED)  # the fourth home takes no part
+    kept, broke, _, passive = (world.account(1, home.key.public) for home in homes)
+    assert kept.free_u > passive.free_u == DEPOSIT_U > broke.free_u
+    assert kept.credit > passive.credit > broke.credit
+    assert kept.points > passive.points == broke.points == 0
+    normal = make_spec().normal_price_u_per_wh
+    assert world.row(homes[0]).rp_u_per_wh < normal < world.row(homes[1]).rp_u_per_wh

@@ -122,3 +122,35 @@ def test_the_generation_price_is_not_negative_and_is_the_marginal_cost() -> None
         slots = dispatch(units, [need], RULES)
         assert slots[0].lambda_u_per_wh >= 0
         assert check_dispatch(units, [need], [replace(slots[0], lambda_u_per_wh=-1)], RULES)
+
+
+@pytest.mark.row("I32", "I33")
+def test_with_the_declared_labels_users_income_is_what_the_matching_maximises() -> None:
+    """'We use a and b to denote the buyer and seller of point-to-point transactions, respectively': with a the
+    buyer, Eq. (1) is the value of the matching to the last unit; with the labels turned round it is its opposite."""
+    books, alpha = random_books(2, 5, 4)
+    (part,) = Market().clear(books, signal(alpha), RULES).slices
+    income = matched_income(books[0], part)
+    assert income.income_u == part.value_u > 0
+    turned = income.response_u - income.contract_u - income.cost_u
+    assert turned < 0
+
+
+@pytest.mark.row("J27")
+def test_what_is_listed_is_the_best_of_all_listings_or_within_the_gap_that_the_rules_name() -> None:
+    """'under the condition of maximizing the benefits': a listing that leaves value behind is refused."""
+    books, alpha = random_books(3, 5, 4)
+    rule_set = replace(RULES, gap_ppm=5_000)
+    spec = signal(alpha)
+    best = Market().clear(books, spec, rule_set)
+    assert Market().check(best, books, spec, rule_set) == ""
+    part = best.slices[0]
+    figures_of = matched_income(books[0], replace(part, assignments=part.assignments[1:]))
+    first = part.assignments[0]
+    comfort = sum(a * wh for a, wh in zip(alpha, first.slot_wh, strict=True))
+    kept = part.comfort_u - comfort, part.charge_u - 200
+    value = figures_of.contract_u - figures_of.response_u - sum(kept)
+    less = replace(part, assignments=part.assignments[1:], value_u=value, comfort_u=kept[0], charge_u=kept[1])
+    poorer = replace(best, slices=[less], value_u=value)
+    assert Market().check_slice(books[0], less, best.rho_scaled, spec, rule_set) == ""  # honest in itself ...
+    assert Market().check(poorer, books, spec, rule_set) == "solution-gap"  # ... and not the best
