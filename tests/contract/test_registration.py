@@ -17,6 +17,7 @@ def world() -> World:
     return World(areas=1)
 
 
+@pytest.mark.row("C9")
 def test_enrolment_is_refused_by_name(world: World) -> None:
     fresh = Home(77, 1)
     enrol = fresh.enrol()

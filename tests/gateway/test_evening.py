@@ -20,6 +20,7 @@ from contract_world import Plan, Play, World, make_spec
 from plug_stand_in import PlugStandIn
 from watt_chain import codec
 from watt_chain.contract.event import State
+from watt_chain.contract.objects import Plug, plug_key
 from watt_chain.contract.orders import PairState
 from watt_chain.ledger import AppliedBlock
 from watt_chain.light import ReceiptProof, StateProof
@@ -318,6 +319,31 @@ def test_a_notice_that_overtakes_an_answer_does_not_mix_two_heights_in_a_bill(tm
         for gateway in (seller, buyer):
             assert check(world, gateway.folder) == []
             assert bill.read(gateway.folder / "bill.json")["state"] == "CLOSED"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.row("C7", "C8")
+def test_a_station_has_the_registers_of_every_terminal_that_it_serves(tmp_path: Path) -> None:
+    """What each gateway has on its disk is what the station's ledger says of its plug, under its user."""
+
+    async def scenario() -> None:
+        world, station, seller, buyer = evening(tmp_path)
+        for time_s in range(world.now_s, world.now_s + 3600, 900):
+            world.now_s = time_s
+            for number, gateway in enumerate((seller, buyer)):
+                gateway.reading(time_s, 100_000 * (number + 1))
+                await gateway.turn()
+        owners = set()
+        for gateway in (seller, buyer):
+            key = plug_key(gateway.household.plug_id)
+            proof = station.ledger.state_proof([key])
+            plug = codec.decode(proof.entries[0][2], Plug)
+            tip = gateway.store.tips()[gateway.household.plug_id]
+            assert (plug.counter, plug.import_mwh, plug.time_s) == (tip.counter, tip.import_mwh, tip.time_s)
+            assert plug.owner == gateway.household.id and plug.import_mwh > 0
+            owners.add(plug.owner)
+        assert len(owners) == 2, "one station, several terminals, each bound to its own user"
 
     asyncio.run(scenario())
 
