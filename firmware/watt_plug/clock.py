@@ -1,8 +1,8 @@
 """The plug's time: asked of the gateway, signed by it, with a quality; and what a plug knows before it has asked.
 
-Time before TLS: a certificate can be judged only by a plug that knows the year. The journal's last time, or that of the
-running bundle, is never later than now, so it serves for the handshake and for nothing else: records keep quality U and
-count seconds since boot until an answer of the gateway has been verified.
+Time before TLS: a certificate can be judged only by a plug that knows the year. The journal's last time and the day
+from which the plug's own certificate is valid are never later than now, so the later of them serves for the handshake,
+and for nothing else: records keep quality U and count seconds since boot until an answer of the gateway is verified.
 """
 
 import hashlib
@@ -105,3 +105,22 @@ class Clock:
 def plug_id_of(public: bytes) -> bytes:
     """Return the id of a public key (W1.5)."""
     return hashlib.sha256(public).digest()[:ID_SIZE]
+
+
+def not_before_s(certificate: bytes) -> int:
+    """Return from when a certificate (DER) is valid, Unix s; 0 when it does not say so in the usual way (RFC 5280)."""
+    for at in range(len(certificate) - 15):
+        # UTCTime of 13 characters: YYMMDDHHMMSSZ; the first one is the beginning.
+        text = certificate[at + 2 : at + 15]
+        if certificate[at] == 0x17 and certificate[at + 1] == 13 and text[12:] == b"Z" and text[:12].isdigit():
+            year, month, day, hour, minute, second = [int(text[place : place + 2]) for place in range(0, 12, 2)]
+            return days_from_civil(2000 + year, month, day) * 86400 + hour * 3600 + minute * 60 + second
+    return 0
+
+
+def days_from_civil(year: int, month: int, day: int) -> int:
+    """Return days since 1 January 1970 of a date of the Gregorian calendar, whatever the port's epoch is."""
+    if month <= 2:
+        year -= 1
+        month += 12
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 1 - 719468

@@ -22,7 +22,7 @@ from watt_wire import p256, plug_topics
 from watt_plug import panel, release
 from watt_plug.app import Plug
 from watt_plug.board import WATCHDOG_MS, below, calibration, make_signer, output, private_key, read, reset_cause
-from watt_plug.clock import Clock, plug_id_of
+from watt_plug.clock import Clock, not_before_s, plug_id_of
 from watt_plug.config import Config
 from watt_plug.interlock import Rules
 from watt_plug.meters.sample import Parser
@@ -173,12 +173,16 @@ def opener_of(settings: "dict[str, object]", tls_key: bytes) -> object:
     station = network.WLAN(network.STA_IF)
     station.active(True)
     key = HEADER_SEC1 + tls_key + MIDDLE_SEC1 + p256.public_key(tls_key)
+    asked: list[bool] = []
 
     async def open_stream() -> object:
         if not station.isconnected():
             station.connect(*wifi)
             while not station.isconnected():
                 await asyncio.sleep(1)  # the shell's time-out ends it
+        if not asked:
+            asked.append(True)
+            ask_network_time(host)
         gc.collect()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # MicroPython's default checks nothing.
@@ -190,11 +194,22 @@ def opener_of(settings: "dict[str, object]", tls_key: bytes) -> object:
     return open_stream
 
 
-def set_year(journal_s: int) -> None:
-    """Time before TLS: a plug that does not know the year cannot judge a certificate; the journal's time is a floor."""
-    if journal_s > int(time.time()) + EPOCH_S:
-        year, month, day, hour, minute, second, weekday, _ = time.gmtime(journal_s - EPOCH_S)[:8]
+def set_year(known_s: int) -> None:
+    """Move the ESP32's clock up to a time that has certainly come: TLS judges certificates by it, nothing else."""
+    if known_s > int(time.time()) + EPOCH_S:
+        year, month, day, hour, minute, second, weekday, _ = time.gmtime(known_s - EPOCH_S)[:8]
         machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+
+
+def ask_network_time(host: str) -> None:
+    """Ask the gateway's machine for the time, for the handshake alone: the plug may have been without supply long."""
+    import ntptime
+
+    ntptime.host = host
+    try:
+        set_year(ntptime.time() + EPOCH_S)
+    except OSError:
+        pass  # no time server there: the floor is all that is known
 
 
 def run_safe(seconds: int) -> None:
@@ -235,7 +250,7 @@ def run(slots: object) -> None:
         appliances=True,
     )
     plug = Plug(config, signer, DirectoryStorage("/state"))
-    set_year(plug.resume_s)
+    set_year(max(plug.resume_s, not_before_s(bytes(binascii.unhexlify(settings["certificate"])))))
     cause = reset_cause()
     here = Esp32(board, slots, parser, cause)
     clock = Clock(plug_id, bytes(binascii.unhexlify(settings["gateway_key"])), os.urandom)

@@ -122,7 +122,7 @@ class Register:
 
     def shift(self, step_s: int) -> None:
         """The clock was set by `step_s`: the time since the last frame stays what it was."""
-        if not self._restarts:
+        if self.position >= 0 and not self._restarts:
             self.position_s += step_s
         self._held_s += step_s
         self._start_s += step_s

@@ -8,7 +8,7 @@ from watt_wire.errors import DecodeError  # noqa: E402
 from watt_wire.initiator import Initiator  # noqa: E402
 
 gc.collect()
-from watt_plug import provision  # noqa: E402
+from watt_plug import clock, provision  # noqa: E402
 
 CODE = "0123456789ABCDEF"
 KEY = b"\x11" * 32
@@ -164,3 +164,14 @@ def test_noise_changes_nothing() -> None:
         for first in (0, 1, 0x80, 0x81, 0xFF):
             plug.write(bytes([first]) + bytes([size & 255]) * size)
     assert plug.settings is None and plug.state == provision.OPEN
+
+
+CERTIFICATE = "30820159300aa0030201020206170d6b65793030301e170d3236313132393131353530375a170d3237303232373131353530375a"
+"The beginning of a certificate: a serial number that looks like a date and is none, then 29 November 2026, 11:55:07."
+
+
+def test_a_certificate_says_from_when_it_is_valid_and_dates_need_no_epoch() -> None:
+    assert clock.not_before_s(bytes.fromhex(CERTIFICATE)) == 1795953307
+    assert clock.not_before_s(b"") == clock.not_before_s(bytes(400)) == clock.not_before_s(b"\x17\x0d261129115507") == 0
+    for date, days in (((1970, 1, 1), 0), ((2000, 2, 29), 11016), ((2000, 3, 1), 11017), ((2026, 3, 2), 20514)):
+        assert clock.days_from_civil(*date) == days

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bench_plug import PlugUnderTest
+from watt_rig.mosquitto import free_port
 from watt_tools import plug_flash
 from watt_tools.plug_link import Cable, LinkError
+from watt_tools.plug_monitor import MonitorError, monitor
 from watt_wire.fields import HASH_SIZE
 
 TINY = {
@@ -74,6 +86,72 @@ def test_the_plug_runs_what_was_flashed(plug: PlugUnderTest, tmp_path: Path) -> 
         plug.wait(lambda virtual: b"value 7" in virtual.console)
 
 
+@contextlib.contextmanager
+def over_tcp(port: str) -> Iterator[str]:
+    """A serial port behind a socket, as ser2net or an RFC 2217 box gives it."""
+    line = os.open(port, os.O_RDWR | os.O_NOCTTY)
+    server = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def carry() -> None:
+        peers: list[socket.socket] = []
+        while not stop.is_set():
+            readable, _, _ = select.select([server, line, *peers], [], [], 0.1)
+            if server in readable:
+                peers = [server.accept()[0]]
+            for peer in [peer for peer in peers if peer in readable]:
+                data = peer.recv(4096)
+                if data:
+                    os.write(line, data)
+                else:
+                    peer.close()
+                    peers = []
+            if line in readable:
+                data = os.read(line, 4096)
+                for peer in peers:
+                    with contextlib.suppress(OSError):
+                        peer.sendall(data)
+
+    carrier = threading.Thread(target=carry)
+    carrier.start()
+    try:
+        yield f"socket://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        stop.set()
+        carrier.join()
+        server.close()
+        os.close(line)
+
+
+@pytest.mark.device
+def test_a_plug_is_flashed_over_a_socket_as_over_a_line(plug: PlugUnderTest, tmp_path: Path) -> None:
+    if plug.virtual is None:
+        pytest.skip("the line of a real plug is held by the cable")
+    with over_tcp(plug.port) as port:
+        flashed = plug_flash.flash(port, source=firmware(tmp_path / "source"), start=False)
+        assert (flashed.port, flashed.sent, flashed.verified) == (port, len(TINY), len(TINY))
+        assert plug_flash.flash(port, source=tmp_path / "source", start=False).sent == 0
+
+
+@pytest.mark.device
+def test_the_monitor_shows_what_a_plug_says_and_does_not_stop_it(
+    plug: PlugUnderTest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = "import time\nnumber = 0\nwhile True:\n    print('count', number)\n    number += 1\n    time.sleep_ms(50)\n"
+    plug_flash.flash(plug.port, source=firmware(tmp_path / "source", main=talk))
+    counts = []
+    for as_json in (False, True):
+        assert monitor(plug.port, as_json, 1.5) > 5
+        lines = capsys.readouterr().out.splitlines()
+        texts = [json.loads(line)["line"] if as_json else line.split("  ", 1)[1] for line in lines]
+        counts.append(
+            [int(text.split()[1]) for text in texts if text.startswith("count ") and text.split()[1].isdigit()]
+        )
+    assert counts[0] and counts[1][0] > counts[0][-1], "it counts on"
+    with pytest.raises(MonitorError, match="nothing-here"):
+        monitor(str(tmp_path / "nothing-here"), False, 0.1)
+
+
 def test_no_plug_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(LinkError, match="nothing-here"):
         Cable(str(tmp_path / "nothing-here")).facts()
@@ -132,3 +210,29 @@ def test_a_base_image_that_cannot_be_written_is_one_line(tmp_path: Path) -> None
     image.write_bytes(b"\xe9" + bytes(1000))
     with pytest.raises(plug_flash.FlashError, match="esptool"):
         plug_flash.flash_base("socket://127.0.0.1:1", image, "esp32", 460800, [])
+
+
+def test_a_base_image_is_written_and_verified_by_the_real_esptool(tmp_path: Path) -> None:
+    """Against the ROM boot loader of an ESP32, a fake one that keeps what it is told (esp32-mock-bootloader)."""
+    image = tmp_path / "micropython.bin"
+    image.write_bytes(b"\xe9\x01\x02\x20" + bytes(range(256)) * 64)
+    port = free_port()
+    fake = [sys.executable, "-m", "esp32_mock_bootloader.cli", "run", "--chip", "esp32", "--port", str(port)]
+    running = subprocess.Popen(fake, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path)
+    try:
+        _until_listening(port)
+        quiet = ["--before", "no-reset", "--after", "no-reset"]
+        said = plug_flash.flash_base(f"socket://127.0.0.1:{port}", image, "esp32", 460800, quiet)
+        assert "Hash of data verified" in said and "0x00001000" in said
+    finally:
+        running.terminate()
+        running.wait(10)
+
+
+def _until_listening(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the fake boot loader does not listen")
