@@ -12,6 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("firmware", "gateway", "station", "master", "tools")
+TOP_LEVEL = {
+    *FOLDERS, ".ci", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
+    "README.md", "SECURITY.md", "pyproject.toml", "requirements.lock", "tests",
+}  # fmt: skip
 CORES = ("firmware/watt_wire", "station/watt_chain", "master/watt_market")
 SOLVER = "master/watt_market/solver.py"
 "The one core module with floats: HiGHS works in doubles, what leaves it is integers (ARCHITECTURE.md D7)."
@@ -54,6 +58,11 @@ def imported(path: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module.split(".")[0])
     return frozenset(names)
+
+
+def test_the_top_level_holds_what_it_should() -> None:
+    """A run that leaves a file behind where it was started must not get it committed."""
+    assert {path.split("/")[0] for path in tracked()} == TOP_LEVEL
 
 
 def test_there_are_sources_in_every_folder() -> None:

@@ -282,7 +282,12 @@ def _asked(python: Path, peer: str, mechanisms: list[str], area: AreaProblem) ->
     ]
     wanted = json.dumps({"peer": peer, "mechanisms": mechanisms, "slots": slots})
     done = subprocess.run(
-        [str(python), "-I", "-W", "ignore", str(WORKER)], input=wanted, capture_output=True, text=True, check=False
+        [str(python.absolute()), "-I", "-W", "ignore", str(WORKER.resolve())],
+        cwd=python.parent,  # a peer leaves its log where it is started
+        input=wanted,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         told = done.stderr.strip().splitlines()
