@@ -25,7 +25,7 @@ from watt_tools.paper.joint import Decision, check_decision
 from watt_tools.paper.network import MONEY_U, QUOTA_WH
 from watt_tools.paper.objects import Account, SpendCall, Trade, trade_id
 
-MODES = ("full-seq", "full-par", "paper", "paper-lock", "paper-all", "ours", "ours-client", "step")
+MODES = ("full-seq", "full-last", "full-par", "paper", "paper-lock", "paper-all", "ours", "ours-client", "step")
 
 
 @pytest.mark.row("H16", "H27", "H28")
@@ -68,7 +68,7 @@ def _spoilt(stage: Stage, number: int) -> Trade:
 
 
 @pytest.mark.row("H16")
-@pytest.mark.parametrize("mode", ["full-seq", "full-par", "paper", "ours"])
+@pytest.mark.parametrize("mode", ["full-seq", "full-last", "full-par", "paper", "ours"])
 def test_a_seller_that_cannot_deliver_leaves_no_trace_anywhere(mode: str) -> None:
     stage = Stage(mode, 3, 3)
     _spoilt(stage, 0)

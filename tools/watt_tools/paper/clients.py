@@ -137,6 +137,36 @@ class Sequential(Client):
             self.submit(chain, "Commit", ProvenCall(self.id, self.proofs_of("Prepared", chain)))
 
 
+class LastDecides(Sequential):
+    """As Sequential, but the last area that is asked prepares and commits at once: one consensus fewer."""
+
+    def awaited(self) -> list[int]:
+        """The area whose turn it is; after a refusal it is over."""
+        if any(kind == "Refused" for _, kind in self.said):
+            return []
+        last = self.trade.chains[-1]
+        asked = [chain for chain in self.unheard("Prepared") if chain != last]
+        done = self.unheard("Committed")
+        return (asked or ([last] if last in done else done))[:1]
+
+    def hear(self, bundle: Bundle, message: OutMessage, payload: bytes) -> None:
+        """On to the next area; back from the last, which has decided."""
+        chains = self.trade.chains
+        at = chains.index(bundle.chain) + 1
+        if message.kind == "Prepared":
+            if at == len(chains) - 1:
+                proofs = self.proofs_of("Prepared", chains[at])
+                self.submit(chains[at], "Conclude", StepCall(self.trade, proofs))
+            elif at < len(chains):
+                self.submit(chains[at], "Prepare", TradeCall(self.trade))
+        elif message.kind == "Committed":
+            chain = chains[at % len(chains)]
+            if chain != chains[-1]:
+                self.submit(chain, "Commit", ProvenCall(self.id, self.proofs_of("Prepared", chain)))
+        else:
+            super().hear(bundle, message, payload)
+
+
 class Stepping(Client):
     """One consensus per area, one after the other, each with effect at once; not atomic."""
 

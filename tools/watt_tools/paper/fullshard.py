@@ -3,6 +3,7 @@
     Prepare   set this area's share aside, or say that it cannot be             -> Prepared | Refused
     Commit    with the proof that all other areas are prepared                  -> Committed
     Abort     with the proof that one of them refused
+    Conclude  Prepare and Commit in one, in the last area of those that are asked in a row
 
 The client carries the proofs, as in OmniLedger's Atomix. Areas one after the other or all at once is the client's
 choice (`actors.py`); the contract is the same. A client that stops between the phases leaves money set aside for
@@ -67,6 +68,15 @@ def commit(book: Book, signer: bytes, call: ProvenCall) -> None:
     book.say(OPEN, "Committed", share.trade)
 
 
+def conclude(book: Book, signer: bytes, call: StepCall) -> None:
+    """Both phases of the last area at once, on the proof that all others are prepared: it decides."""
+    prepare(book, signer, TradeCall(call.trade))
+    id32 = trade_id(call.trade)
+    share = book.get(trade_key(id32), Share)
+    if share is not None and share.state == "PREPARED":
+        commit(book, signer, ProvenCall(id32, call.proofs))
+
+
 def abort(book: Book, signer: bytes, call: ProvenCall) -> None:
     """Second phase: somebody refused."""
     key = trade_key(call.trade)
@@ -115,5 +125,6 @@ FULL: Final[dict[str, Call]] = {
     "Prepare": (TradeCall, prepare),
     "Commit": (ProvenCall, commit),
     "Abort": (ProvenCall, abort),
+    "Conclude": (StepCall, conclude),
     "Step": (StepCall, step),
 }

@@ -36,6 +36,7 @@ MODES: Final = {
     for mode in (
         Mode("full-seq", "full", clients.Sequential, "full sharding, two phases, one area after the other"),
         Mode("full-par", "full", clients.Parallel, "full sharding, two phases, all areas at once"),
+        Mode("full-last", "full", clients.LastDecides, "full-seq in which the last area prepares and commits at once"),
         Mode("paper", "joint", clients.Joint, "partial sharding as printed, f + 1 cross-nodes an area"),
         Mode("paper-all", "joint", clients.Joint, "as printed, every node is a cross-node", cross=ALL),
         Mode("paper-lock", "joint", clients.Joint, "as printed, accounts locked for each trade", handed=False),

@@ -40,7 +40,7 @@ def _sweep(quick: bool) -> Iterable[Cell]:
 
 def _single(quick: bool) -> Iterable[Cell]:
     figure_9 = [(s, n) for s in FIGURE_9_SHARDS for n in FIGURE_9_NODES]
-    modes = (*COMPARED, "step")
+    modes = (*COMPARED, "full-last", "step")
     delays = (MAIN_DELAY_US,) if quick else DELAYS_US
     eight = [
         Cell(mode, s, n, delay, "single")
@@ -62,7 +62,12 @@ def _beyond(quick: bool) -> Iterable[Cell]:
         return [*faulty, Cell("paper-all", 3, 4, 1000), Cell("ours-product", 3, 4, five)]
     larger = [Cell(mode, s, n, five) for s in (2, 5, 10) for n in (7, 10) for mode in COMPARED]
     all_cross = [Cell("paper-all", s, n, 1000) for s in SHARDS for n in NODES]
-    variants = [Cell(mode, s, n, five) for s in (2, 3, 5, 10) for n in (2, 4) for mode in ("paper-lock", "ours-client")]
+    variants = [
+        Cell(mode, s, n, five)
+        for s in (2, 3, 5, 10)
+        for n in (2, 4)
+        for mode in ("full-last", "paper-lock", "ours-client")
+    ]
     real = [Cell("ours-product", s, n, five) for s in (2, 3, 5, 9) for n in NODES]
     crashed = [Cell(mode, s, n, five, fault="crash") for s in (2, 3) for n in (3, 4, 5, 7) for mode in COMPARED]
     lying = [Cell(mode, 2, n, five, fault="liar") for n in NODES for mode in COMPARED]
@@ -96,6 +101,7 @@ def weight(cell: Cell) -> float:
     per_instance = {
         "full-seq": 2 * cell.s * (votes + 4 * cell.n),
         "full-par": 2 * cell.s * (votes + 4 * cell.n),
+        "full-last": 2 * cell.s * (votes + 4 * cell.n),
         "step": cell.s * (votes + 4 * cell.n),
         "local": votes + 2 * cell.n,
         "paper": 2 * committee * committee + cell.s * cell.n,

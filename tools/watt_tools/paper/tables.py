@@ -131,12 +131,12 @@ def eleven(data: Data) -> Table:
         f = str(faults_tolerated(one["n"])) if one["n"] else ""
         if "storage" in one:
             found = one["storage"]
-            rows.append((*place, f, percent(one["paper"]), *_beside(found), "", ""))
+            rows.append((*place, f, percent(one["paper"]), *_beside(found), "", "", ""))
         elif at in one.get("full-seq", {}):
             found = one["full-seq"][at]
-            others = [percent(one[name].get(at, {}).get("ratio")) for name in ("full-par", "step")]
+            others = [percent(one[name].get(at, {}).get("ratio")) for name in verdicts.BASELINES[1:]]
             rows.append((*place, f, percent(one["paper"]), *_beside(found), *others))
-    head = ("#", "row", "in", "s", "n", "f", "paper", "ours", "95 %", "apart", "vs parallel", "vs one phase")
+    head = ("#", "row", "in", "s", "n", "f", "paper", "ours", "95 %", "apart", "vs full-last", "vs full-par", "vs step")
     title = f"The paper's eleven ratios, its mode against full sharding one area after the other, {at} ms one way"
     return Table("eleven", title, head, rows)
 
@@ -280,14 +280,16 @@ def larger(data: Data) -> Table:
 def variants(data: Data) -> Table:
     """Variants of the modes beside them."""
     rows = []
+    pairs = ("full-seq", "full-last", "paper", "paper-lock", "ours", "ours-client")
+    at_one = ("full-seq", "full-par", "paper", "paper-all")
     for s in (2, 3, 5, 10):
         for n in (2, 4):
-            five = [_ms(data.ms(mode, s, n, MAIN_DELAY_US)) for mode in ("paper", "paper-lock", "ours", "ours-client")]
-            one = [_ms(data.ms(mode, s, n, 1000)) for mode in ("full-seq", "full-par", "paper", "paper-all")]
+            five = [_ms(data.ms(mode, s, n, MAIN_DELAY_US)) for mode in pairs]
+            one = [_ms(data.ms(mode, s, n, 1000)) for mode in at_one]
             if any(cell != "-" for cell in five):
                 rows.append((str(s), str(n), *five, *one))
-    head = ("s", "n", "paper", "paper-lock", "ours", "ours-client", *("full-seq", "full-par", "paper", "paper-all"))
-    title = "Variants, ms: at 5 ms one way (four columns), at 1 ms (four columns)"
+    head = ("s", "n", *pairs, *(f"{mode}, 1 ms" for mode in at_one))
+    title = "Variants, ms: at 5 ms one way, and where it says so at 1 ms"
     return Table("variants", title, head, rows)
 
 

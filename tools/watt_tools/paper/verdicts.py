@@ -22,7 +22,7 @@ from watt_tools.paper.reported import (
     Ratio,
 )
 
-BASELINES: Final = ("full-seq", "full-par", "step")
+BASELINES: Final = ("full-seq", "full-last", "full-par", "step")
 STABLE: Final = 0.25
 """Partial sharding counts as stable in s when it stays this near to its mean (model: 3.3 item 9)."""
 RISING: Final = 0.9
@@ -90,6 +90,8 @@ def aims(data: Data) -> list[Verdict]:
         _as_good_as_reported(data, delays),
         _below(data, "ours below full (sequential), s >= 3", "ours", "full-seq", delays, SHARDS[1:]),
         _below(data, "ours below full (sequential), s = 2", "ours", "full-seq", delays, (2,), aim=False),
+        _below(data, "ours below full (last area decides), s >= 3", "ours", "full-last", delays, SHARDS[1:], aim=False),
+        _below(data, "ours below full (last area decides), s = 2", "ours", "full-last", delays, (2,), aim=False),
         _below(data, "ours below full (parallel)", "ours", "full-par", delays, SHARDS, aim=False),
         _storage_aim(data),
         _anchor_aim(data, "ours", delays),
