@@ -225,6 +225,13 @@ class Archive:
         rows = self._query(f"SELECT {_BLOCK} FROM block WHERE chain = ? AND height = ?", (chain, height))
         return self._block_of(rows[0]) if rows else None
 
+    def hash_of(self, chain: int, height: int) -> bytes | None:
+        """Hash of a stored block; None when it is not here."""
+        rows = self._query("SELECT hash FROM block WHERE chain = ? AND height = ?", (chain, height))
+        found = rows[0][0] if rows else None
+        assert found is None or isinstance(found, bytes)
+        return found
+
     def blocks(self, chain: int, from_height: int = 1) -> Iterator[bytes]:
         """CertifiedBlock bytes in height order. ArchiveDamage when one is missing or does not check."""
         at = from_height

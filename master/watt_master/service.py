@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from watt_chain import codec
-from watt_chain.block import HEADER_SIZE_MAX, Header
+from watt_chain.block import HEADER_SIZE_MAX, Header, block_hash
 from watt_chain.contract import AreaContract, MainContract
 from watt_chain.contract.cross_kinds import CrossEnd
 from watt_chain.contract.kinds import Anchor
 from watt_chain.ledger import AppliedBlock, Ledger
+from watt_chain.transaction import decode_transaction
 from watt_market.engine import Market
 from watt_node.clock import ProtocolClock, monotonic_ms
 from watt_node.config import ConfigError
@@ -92,6 +93,7 @@ class Master:
         self._live = False
         self.anchors_refused: dict[str, int] = {}
         self.node.on_commit(self._committed)
+        self.node.vouch = self._vouch
 
     def _check_areas(self) -> None:
         known = [area.chain for area in self.node.genesis.areas]
@@ -262,6 +264,7 @@ class Master:
                     self.offices.on_block(replica.chain, block.receipts, monotonic_ms())
                 applied.clear()
                 self._wake.set()
+                self.node.reconsider()
         except AreaHalted as halted:
             self._log.error("ALARM", chain=replica.chain, reason=halted)
 
@@ -333,6 +336,20 @@ class Master:
         rank = (numbers.index(self.node.index) - self.node.height()) % len(numbers)
         for event in self._overdue.due(self.view, rank, self._clock.now_s(), monotonic_ms()):
             await self.node.submit_own("CrossEnd", CrossEnd(event))
+
+    def _vouch(self, tx: bytes) -> bool:
+        """CONSENSUS.md 4.3.7: an anchor is supported only when its block was executed here with the same result."""
+        decoded = decode_transaction(tx)
+        if decoded.kind != "Anchor" or self.archive is None:
+            return True
+        try:
+            header_bytes = codec.decode(decoded.fields_raw, Anchor).header
+            header = codec.decode(header_bytes, Header, HEADER_SIZE_MAX)
+        except codec.DecodeError:
+            return True  # the contract refuses it, and that is on chain
+        if header.height <= self.view.anchor_height(header.chain):
+            return True  # "stale": refused as well
+        return self.archive.hash_of(header.chain, header.height) == block_hash(self.node.network, header_bytes)
 
     def _refused(self, outgoing: Outgoing, reason: str) -> None:
         self.offices.refused(outgoing, reason, monotonic_ms())

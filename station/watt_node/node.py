@@ -129,6 +129,8 @@ class Node:
         self._listed = self.ledger.validators
         self._time = _ProtocolTime(clock)
         self._failed: Exception | None = None
+        self.vouch: Callable[[bytes], bool] = lambda _: True
+        "Whether we support a new block with this transaction now; set before `start` (ReplicaConfig.vouch)."
         self.arrivals = Arrivals(self.ledger, self.pool_of_threads, self, self._count)
         self.counters: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
@@ -405,6 +407,7 @@ class Node:
                 assigned=node.verifiers == "assigned",
                 timeout_ms=node.timeout_ms,
                 takes_states=self.keeping.retain != ARCHIVE,
+                vouch=self.vouch,
             )
             replica = Replica(config, self.ledger)
             replica.restore(vault.records(), monotonic_ms(), vault.floor, *vault.interrupted())
@@ -446,6 +449,10 @@ class Node:
             self._count(rejected.reason)
             if rejected.reason in FAULTS:
                 self.peers.blame(rejected.sender)
+
+    def reconsider(self) -> None:
+        """What `vouch` answers may have changed."""
+        self._step(lambda replica, now_ms: replica.reconsider(now_ms))
 
     def _find_key(self) -> bool:
         """Use the key in `<key>.next` once the list has it (CONSENSUS.md 8.2); whether that is news."""

@@ -106,7 +106,7 @@ def test_users_behind_a_cross_node_get_a_quarter_more_points(town: World) -> Non
     served by nodes 1 and 0; what they get follows the seats that were there when the event was closed."""
     held = read(town, 2, seats_key(2), SeatsOf)
     assert isinstance(held, SeatsOf) and len(held.numbers) == 2
-    rows = {home.node: town.row(home, 2) for home in town.homes[2:]}
+    rows = {home.node: town.row(home, number=2) for home in town.homes[2:]}
     weights = {node: row.credit_after * (5 if node in held.numbers else 4) for node, row in rows.items()}
     if {0, 1} <= set(held.numbers) or not {0, 1} & set(held.numbers):
         assert rows[0].points == rows[1].points
@@ -204,3 +204,18 @@ def test_a_leader_that_was_skipped_has_missed_a_height_and_an_epoch_forgets_it()
 
 def replace_context(session: Session, **changes: int) -> Session:
     return dataclasses.replace(session, context=dataclasses.replace(session.context, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.row("H5")
+def test_an_area_has_cross_nodes_as_soon_as_there_is_something_to_carry() -> None:
+    world = streets(nodes=4)
+    Across(world).matched()
+    election = read(world, 0, b"election", Election)
+    assert isinstance(election, Election)
+    body = codec.encode([2, 0, election.seed])
+    seed = crypto.sha256(codec.signing_bytes(b"cross-seats", world.network, body))
+    equals = [Standing(number, (), ()) for number in range(4)]
+    held = nodes(world, 2)
+    assert (held.event, held.portfolio, held.chosen) == (0, [1], list(choose(equals, seed)))
+    assert [seat.number for seat in held.seats] == held.chosen
+    assert world.ledgers[1].state.get(b"crossnodes") is None, "buyers' areas are brought nothing by other areas"

@@ -158,3 +158,5 @@ class Partner(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     sequence: Count
     locked: list[tuple[Number, Number]]
     "(event, trade)"
+    seed: Hash
+    "The main chain's seed at that time: an area without cross-nodes draws its first ones."

@@ -29,8 +29,9 @@ from watt_chain.contract.cross_objects import (
     trade_id,
 )
 from watt_chain.contract.market import Book, Solution
-from watt_chain.contract.objects import Account, MainEvent, event_key
+from watt_chain.contract.objects import ELECTION_KEY, Account, MainEvent, event_key
 from watt_chain.cross.tables import BEACON, UNDECIDED, Beacon, Effect, Trigger
+from watt_chain.election import Election
 
 _OF_SELLER: Final = ("accept", "reject", "settled", "returned")
 
@@ -192,7 +193,9 @@ def _introduce(session: Session, source: int, target: int) -> None:
         if (trade.terms.buyer_chain, trade.terms.seller_chain) == (source, target)
         and trade.state in (Beacon.LOCKED, Beacon.READY)
     ]
-    session.emit(target, "Partner", Partner(source, known.from_height, known.validators, lane.sequence, locked))
+    seed = session.need(ELECTION_KEY, Election).seed
+    body = Partner(source, known.from_height, known.validators, lane.sequence, locked, seed)
+    session.emit(target, "Partner", body)
     session.put(lane_key(source, target), replace(lane, told_from=known.from_height))
 
 

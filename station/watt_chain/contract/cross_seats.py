@@ -44,7 +44,7 @@ class CrossNodes(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     """Who carries this area's messages."""
 
     event: int
-    "The event at whose end these were drawn; 0 = never."
+    "The event at whose end these were drawn; 0 = when the first partner was introduced."
     seats: list[CrossSeat]
     "Ascending by number."
     chosen: list[int]
@@ -103,7 +103,7 @@ def duty_key(number: int) -> bytes:
 
 
 def nodes_of(session: Session) -> CrossNodes:
-    """The present cross-nodes; nobody before the first epoch of a network whose areas trade with each other."""
+    """The present cross-nodes; nobody before the area had something to carry, or an epoch ended."""
     return session.get(NODES_KEY, CrossNodes) or NOBODY
 
 
@@ -143,6 +143,18 @@ def weigh(session: Session, node: int, weight: int) -> int:
     """Weight of a user's share of the points: more behind a cross-node (H9)."""
     sits = any(seat.number == node for seat in nodes_of(session).seats)
     return weight * CROSS_POINTS[0] // CROSS_POINTS[1] if sits else weight
+
+
+def found(session: Session, partner: int, seed: bytes) -> None:
+    """The first partner is introduced: draw the first cross-nodes, among equals."""
+    if session.get(NODES_KEY, CrossNodes) is not None:
+        return
+    numbers = validators.own_list(session).numbers
+    standings = [_standing(session, number, None, True, 0) for number in numbers]
+    chosen = list(choose(standings, _own(session, 0, seed)))
+    session.put(NODES_KEY, CrossNodes(0, [CrossSeat(number, 1) for number in chosen], chosen, [partner]))
+    for number in numbers:
+        session.put(duty_key(number), replace(_NEW, tenure=TENURE_MIN, from_height=session.context.height))
 
 
 # The end of an epoch -----------------------------------------------------------------------------------------------
@@ -195,10 +207,14 @@ def _account_of(session: Session, number: int) -> bytes:
 
 
 def _seed(session: Session, event: AreaEvent) -> bytes:
-    """The beacon's randomness, made this area's own: what one area draws says nothing about another."""
+    """The beacon's randomness for the end of an event."""
     beacon = session.get(SEED_KEY, BeaconSeed)
-    seed = beacon.seed if beacon is not None and beacon.event == event.event else codec.ZERO32
-    body = codec.encode([session.context.chain, event.event, seed])
+    return _own(session, event.event, beacon.seed if beacon and beacon.event == event.event else codec.ZERO32)
+
+
+def _own(session: Session, event: int, seed: bytes) -> bytes:
+    """Randomness made this area's own: what one area draws says nothing about another."""
+    body = codec.encode([session.context.chain, event, seed])
     return crypto.sha256(codec.signing_bytes(b"cross-seats", session.context.network, body))
 
 

@@ -176,6 +176,7 @@ def _partner(session: Session, body: msgspec.Struct) -> None:
     cross_area.take_told_locks(session, body.chain, body.locked)
     # Not the larger of both: what validators without a majority of honest ones said here is forgotten with them.
     session.put(source_key(body.chain), InboxCursor(body.sequence, body.from_height - 1, codec.ZERO32))
+    cross_seats.found(session, body.chain, body.seed)
 
 
 MESSAGES: Final[dict[str, tuple[type[msgspec.Struct], Handler]]] = {

@@ -144,7 +144,7 @@ class Agreement:
     def refill(self, wanted: bool = False) -> None:
         """Transactions arrived that the proposal may wait for; `wanted`: it has waited for attestations long enough."""
         proposal = self.round.proposal
-        if proposal is not None and proposal.waiting:
+        if proposal is not None and (proposal.waiting or proposal.checked is None):
             self._exchange.fill(proposal, wanted)
             if not proposal.waiting:
                 self._complete()
@@ -349,7 +349,7 @@ class Agreement:
         round_ = self.round
         proposal = round_.proposal
         assert proposal is not None and not proposal.waiting
-        if proposal.checked is None:
+        if proposal.checked is None and self._exchange.vouches(proposal, round_.required is not None):
             reason = self._app.check(proposal.block())
             proposal.checked = reason is None
             if reason is not None:

@@ -73,6 +73,8 @@ class ReplicaConfig:
     "Whether f + 1 assigned validators check a transaction for all (CONSENSUS.md 4.9), or everybody checks all."
     time_bound_ms: int = 5000
     "How far a new block's time may be from our clock, in machine time either way."
+    vouch: Callable[[bytes], bool] = lambda _: True
+    "Whether this validator supports a new block with this transaction now; asked again when told to (`reconsider`)."
     takes_states: bool = True
     "Whether a state is taken in place of blocks that peers have no more; an archive wants the blocks."
 

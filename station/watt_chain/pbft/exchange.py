@@ -118,6 +118,11 @@ class Exchange:
             if tx is not None:
                 proposal.fill(digest, tx)
 
+    def vouches(self, proposal: Proposal, required: bool) -> bool:
+        """CONSENSUS.md 4.3.7: whether we support what is in a complete proposal. A required block was supported by a
+        quorum before: it is not for us to hold it up."""
+        return required or all(self._desk.config.vouch(tx) for tx in proposal.bodies if tx is not None)
+
     def fetch(self, height: int, hash_: bytes, digests: tuple[bytes, ...], peers: tuple[int, ...]) -> None:
         """Ask one of `peers` (indices) for transactions of a block; another one each time."""
         desk = self._desk

@@ -151,6 +151,12 @@ class Replica:
             self._agreement.sit_down()
         self._end()
 
+    def reconsider(self, now_ms: int) -> None:
+        """What `config.vouch` answers may have changed: a proposal that was held back is looked at again."""
+        self._begin(now_ms)
+        self._agreement.refill()
+        self._end()
+
     def expire(self, now_ms: int) -> None:
         """Do whatever is due at `now_ms`; harmless when nothing is."""
         self._begin(now_ms)

@@ -1,0 +1,85 @@
+"""A validator with grounds of its own not to support a new block (CONSENSUS.md 4.3.7)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from chain_world import FalseKey, World, make_tx
+from watt_chain.transaction import decode_transaction
+
+USER = FalseKey("user")
+
+
+def hold_back(world: World, index: int, doubtful: set[bytes]) -> None:
+    """Node `index` supports no new block with one of these transactions."""
+    replica = world.replicas[index]
+    assert replica is not None
+    desk = replica._desk
+    desk.config = dataclasses.replace(desk.config, vouch=lambda tx: decode_transaction(tx).txid not in doubtful)
+
+
+def doubted(world: World, nodes: tuple[int, ...]) -> tuple[bytes, set[bytes]]:
+    tx = make_tx(USER, world.network, 1)
+    doubtful = {decode_transaction(tx).txid}
+    for index in nodes:
+        hold_back(world, index, doubtful)
+    for index in range(world.n):
+        assert world.submit(tx, index) == ""
+    return tx, doubtful
+
+
+def test_a_quorum_that_vouches_is_enough_and_the_others_follow() -> None:
+    world = World(4, 1)
+    doubted(world, (3,))
+    assert world.run(500, lambda: all(world.height(index) == 1 for index in range(3)))
+    assert world.run(5_000, lambda: world.height(3) == 1)
+
+
+@pytest.mark.row("B16", "B39")
+def test_without_a_quorum_nothing_is_final_until_the_grounds_are_gone() -> None:
+    world = World(4, 1)
+    _, doubtful = doubted(world, (1, 2, 3))
+    assert not world.run(20_000, lambda: world.height(0) > 0)
+    doubtful.clear()
+    for index in range(4):
+        replica = world.replicas[index]
+        assert replica is not None
+        replica.reconsider(world.now_ms)
+        world.carry_out(index)
+    assert world.run(60_000, lambda: all(world.height(index) == 1 for index in range(4)))
+
+
+def test_the_grounds_may_go_while_the_proposal_is_there() -> None:
+    world = World(4, 1, timeout_ms=30_000)
+    _, doubtful = doubted(world, (1, 2, 3))
+    assert not world.run(5_000, lambda: world.height(0) > 0)
+    doubtful.clear()
+    for index in (1, 2, 3):
+        replica = world.replicas[index]
+        assert replica is not None
+        replica.reconsider(world.now_ms)
+        world.carry_out(index)
+    assert world.run(1_000, lambda: all(world.height(index) == 1 for index in range(4)))
+
+
+def test_a_block_that_a_quorum_supported_is_not_held_up() -> None:
+    """Three vouch and prepare; the network then cuts off the leader before anything is final: the block must come."""
+    world = World(4, 3)
+    leader = world.ledgers[0].schedule.leader(1, 0) if world.ledgers[0] else 0
+    doubter = (leader + 1) % 4
+    doubted(world, (doubter,))
+    commits: list[int] = []
+
+    def tamper(a: int, b: int, frame: bytes) -> bytes:
+        if b"commit" in frame and world.now_ms < 6_000:
+            commits.append(a)
+            return b""
+        return frame
+
+    world.tamper = tamper
+    world.run(2_000)
+    assert commits, "three prepared the block, and no commit arrived"
+    world.tamper = lambda a, b, frame: frame
+    world.crash(leader)
+    assert world.run(60_000, lambda: all(world.height(index) == 1 for index in range(4) if index != leader))
