@@ -16,6 +16,7 @@ from watt_chain.contract import (
     access,
     baseline,
     contest,
+    cross_guard,
     cross_kinds,
     cross_objects,
     cross_seats,
@@ -81,6 +82,8 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "book/<n>/<chain>": ("main", market.Book, "an area's book"),
     "cross/<n>/<k> (main)": ("main", cross_objects.MainTrade, "what is recorded of a trade across areas"),
     "position/<chain>": ("main", cross_objects.Position, "what an area may send out"),
+    "fork/<chain>/<height>": ("main", cross_guard.ForkProof, "who certified two blocks of one height"),
+    "refuted/<chain>": ("main", cross_guard.Refuted, "masters that could not execute a certified block"),
     "lane/<source>/<target>": ("main", cross_objects.Lane, "messages from one area to another"),
 }
 "Key -> (chain, structure, meaning)."

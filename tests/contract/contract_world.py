@@ -258,6 +258,8 @@ class World:
         for chain in self.areas:
             while self.anchored[chain] < len(self.applied[chain]):
                 fields = self.anchor_fields(chain, self.anchored[chain])
+                if self.dry(0, self.validators[0][0], "Anchor", fields)[0] == "quarantine":
+                    break
                 assert self.call(0, self.validators[0][0], "Anchor", fields) == ""
                 self.anchored[chain] += 1
 

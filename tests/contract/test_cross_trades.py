@@ -6,8 +6,10 @@ from contract_world import AGGREGATOR, GRID, REGULATOR, STRANGER, Home, Plan, Wo
 from cross_world import CROSS_RULES, ENDOWED_U, Across, plans_of, streets, total_u
 from msgspec.structs import replace
 from pytest import mark, param
+from watt_chain import codec
 from watt_chain.contract import cross_kinds, kinds
 from watt_chain.contract.cross_objects import kill_after_s
+from watt_chain.contract.cross_seats import CrossNodes
 from watt_chain.contract.event import State
 
 ALL_U = 4 * 200_000_000
@@ -370,7 +372,12 @@ def test_strength_and_points_count_trades_of_two_areas() -> None:
     play = Across(world, plans_of(world))
     play.run(State.CLOSED)
     points = [world.row(home).points for home in world.homes]
-    assert points == [50_000] * 4
+    # Buyers sit behind one node of area 1, sellers behind two of area 2, of which one is its cross-node (17.6).
+    (seat,) = codec.decode(world.ledgers[2].state.get(b"crossnodes") or b"", CrossNodes).seats
+    weights = [5 if home.node == seat.number else 4 for home in world.homes[2:]]
+    assert sorted(weights) == [4, 5]
+    assert points[:2] == [50_000] * 2 and sum(points[2:]) == 100_000
+    assert [round(point * 9 / 100_000) for point in points[2:]] == weights
     assert CROSS_RULES.points_per_event == 100_000
 
 

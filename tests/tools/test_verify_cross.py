@@ -34,6 +34,8 @@ def load(name: str) -> Any:
 
 
 contract_world, cross_world = load("contract_world"), load("cross_world")
+load("test_cross_messages")
+cross_guard = load("test_cross_guard")
 
 
 def export(world: Any) -> dict[str, bytes]:
@@ -193,7 +195,27 @@ def aborted() -> Any:
     return world
 
 
-RUNS = [honest, declined, killed, over_the_bound, together, defaults, void, aborted]
+def quarantined() -> Any:
+    """Sellers have accepted, then two blocks of their area at one height are shown: nothing of it counts any more."""
+    play = cross_guard.quarantined()
+    world = play.world
+    world.relay_all()
+    assert {world.main_trade(n).state for n in play.numbers()} == {"KILL"}
+    assert {play.states(n)[0] for n in play.numbers()} == {"REFUNDED"}
+    world.tick_all(play.spec.confirm_close_s)
+    for step in (play.window, play.deliver):
+        step()
+    barred = world.ledgers.pop(2), world.anchored.pop(2)
+    for step in (play.settle, play.close):
+        step()
+    world.ledgers[2], world.anchored[2] = barred
+    world.tick(2, play.spec.settle_by_s)
+    world.relay_all()
+    assert world.main_event().state == "CLOSED"
+    return world
+
+
+RUNS = [honest, declined, killed, over_the_bound, together, defaults, void, aborted, quarantined]
 
 
 @pytest.mark.row("E22", "H16")

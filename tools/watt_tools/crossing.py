@@ -40,7 +40,7 @@ class Crossing:
 
     def __init__(self, of: Any) -> None:
         self.of, self.trades = of, dict[tuple[int, int], Any]()
-        self.positions, self.said, self.told, self.locked = (dict[int, Any]() for _ in range(4))
+        self.positions, self.said, self.told, self.locked, self.refuted = (dict[int, Any]() for _ in range(5))
 
     def match(self, number: int, across: Any) -> None:
         """17.1: terms and ids of the crossings of a matching; a better one replaces them."""
@@ -93,10 +93,8 @@ class Crossing:
         sides = ["buy", "sell"] if goal in TOLD else ["sell"] if goal == "PAID" else []
         sides = ["buy"] if goal in ("SETTLED", "RETURNED") else sides
         if goal == "PAID":
-            giver.out, self.position(taker).into = (
-                giver.out + trade.paid["main"],
-                self.position(taker).into + trade.paid["main"],
-            )
+            giver.out += trade.paid["main"]
+            self.position(taker).into += trade.paid["main"]
         for side in sides:
             amount = trade.paid["main"] if goal in ("SETTLED", "PAID") else 0
             self.news.setdefault((trade.chains[side], number), []).append([k, TOLD.get(goal, word), amount])
@@ -134,8 +132,26 @@ class Crossing:
             self.end(call.fields[0], None, time_s >= due_s, time_s >= spec.settle_by_s, "late")
         elif call.kind == "SettlementAmount":
             self.end(call.fields[0], None, True, True, "unsettled")
+        elif call.kind in ("Fork", "Refute"):
+            self.accuse(call)
+        elif call.kind == "Readmit":
+            self.position(call.fields[0]).quarantine = ""
         for (chain, number), items in sorted(self.news.items()):
             self.told.setdefault(chain, []).append([number, items])
+
+    def accuse(self, call: Any) -> None:
+        """17.7: two blocks of one height, or a block that f + 1 masters could not execute, end what is undecided."""
+        first, hashes = call.fields[0][0] if call.kind == "Fork" else call.fields[0], call.hashes
+        chain, masters = msgspec.msgpack.decode(first)[1], self.of.seats[0]
+        if call.kind == "Refute":
+            before = self.refuted.get(chain, (hashes, set()))
+            _, found = self.refuted[chain] = (hashes, {call.me.id} | (before[1] if before[0] == hashes else set()))
+        enough = len(hashes) > 1 if call.kind == "Fork" else len(found) > (len(masters) - 1) // 3
+        held, numbers = self.position(chain), sorted({number for number, _ in self.trades})
+        ending = numbers if enough and not held.quarantine else []
+        held.quarantine = {"Fork": "fork", "Refute": "refuted"}[call.kind] if enough else held.quarantine
+        for number in ending:
+            self.end(number, chain, True, False, "quarantine")
 
     def end(self, number: int, chain: int | None, kills: bool, voids: bool, reason: str) -> None:
         for trade in [one for (event, _), one in sorted(self.trades.items()) if event == number]:
@@ -208,11 +224,10 @@ class Crossing:
                 for number, k in body[4] if kind == "Partner" else []:
                     self.move(self.trades[number, k], "sell", "locked")
         said, locked, news = (found.get(chain, []) for found in (self.said, self.locked, self.told))
-        for what, held in (
-            ("reports", self.reports == said),
-            ("locks", self.locks == locked),
-            ("news", told == news[: len(told)]),
-        ):
+        if self.position(chain).quarantine:  # what is not anchored counts for nobody else
+            self.reports, self.locks = self.reports[: len(said)], self.locks[: len(locked)]
+        checks = {"reports": self.reports == said, "locks": self.locks == locked, "news": told == news[: len(told)]}
+        for what, held in checks.items():
             of.problems += [] if held else [f"chain-{chain}: its {what} of trades do not follow from its blocks"]
         self.leave()
 
@@ -285,16 +300,8 @@ class Crossing:
                 party.free_u - escrow - bond, party.escrow_u + escrow, party.bond_u + bond
             )  # fmt: skip
             group = trade.group["buy"] if side == "buy" else []
-            values = [
-                trade.terms,
-                trade.id,
-                side,
-                trade.state[side],
-                group,
-                trade.limit * (side == "buy"),
-                escrow,
-                bond,
-            ]
+            limit_u = trade.limit * (side == "buy")
+            values = [trade.terms, trade.id, side, trade.state[side], group, limit_u, escrow, bond]
             met = f"cross/{trade.terms[0]}/{trade.terms[1]}" in of.state[self.chain] or trade.state[side] != "NONE"
             of.same(f"cross/{trade.terms[0]}/{trade.terms[1]}", [*values, trade.paid[side]] if met else None)
         of.same("transit", self.transit if any(self.transit) else None)
@@ -326,10 +333,8 @@ class Crossing:
     def settle(self, number: int, rows: dict[bytes, Any]) -> None:
         """Into the rows; the money has moved with the news."""
         for user, leg in self.ends(number):
-            rows[user].traded_u, rows[user].charge_u = (
-                rows[user].traded_u + leg.traded_u,
-                rows[user].charge_u + leg.charge_u,
-            )
+            rows[user].traded_u += leg.traded_u
+            rows[user].charge_u += leg.charge_u
 
     def sides(self, number: int) -> list[tuple[bytes, bool]]:
         """13: whose trades were matched, and whether they were confirmed."""

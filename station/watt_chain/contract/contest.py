@@ -14,7 +14,7 @@ from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import MAIN_TRANSITIONS, MainTrigger, State
 from watt_chain.contract.kinds import Abort, AreaMatch, Match
 from watt_chain.contract.market import Book, Solution, budgeted
-from watt_chain.contract.objects import Account, AreaReport, MainEvent, event_key, main_book_key
+from watt_chain.contract.objects import LAST_STATES, Account, AreaReport, MainEvent, event_key, main_book_key
 
 
 class Best(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +50,13 @@ def advance(session: Session, event: MainEvent, trigger: MainTrigger) -> MainEve
     if target in (State.CLOSED, State.ABORTED):
         session.forget_open(event.event)
     return moved
+
+
+def end_if_reported(session: Session, event: MainEvent) -> None:
+    """The event is over when nothing more is awaited from any area."""
+    over = all(report.state in LAST_STATES for report in event.areas)
+    if over and MainTrigger.ALL_REPORTED in MAIN_TRANSITIONS[event.state]:
+        advance(session, event, MainTrigger.ALL_REPORTED)
 
 
 def halfway(early_s: int, late_s: int) -> int:
@@ -122,7 +129,9 @@ def _decide(session: Session, event: MainEvent, best: Best) -> None:
     parts = {part.chain: (part, border) for part, border in zip(solution.slices, borders, strict=True)}
     reports: list[AreaReport] = []
     for report in event.areas:
-        if report.chain in parts:
+        if report.state == "refused":  # in quarantine since it was matched
+            reports.append(report)
+        elif report.chain in parts:
             session.emit(report.chain, "Match", AreaMatch(event.event, solution.rho_scaled, *parts[report.chain]))
             reports.append(replace(report, state="sliced"))
         else:
@@ -136,3 +145,8 @@ def _decide(session: Session, event: MainEvent, best: Best) -> None:
         bound_u=solution.bound_u,
     )
     advance(session, decided, MainTrigger.MATCH)
+    docket = cross_main.Docket(session)
+    for report in reports:
+        if report.state == "refused":
+            cross_main.end_of_area(session, docket, event.event, report.chain, report.reason)
+    docket.flush()

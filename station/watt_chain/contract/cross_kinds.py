@@ -54,6 +54,27 @@ class CrossReady(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     blocks: Annotated[list[PartnerBlock], msgspec.Meta(max_length=PORTFOLIO_MAX)]
 
 
+class Fork(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Two certified blocks of one area at one height."""
+
+    first: PartnerBlock
+    second: PartnerBlock
+
+
+class Refute(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A certified block of an area, the next after the last anchored one, that does not execute to its own header."""
+
+    header: bytes
+    certificate: bytes
+
+
+class Readmit(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """An area in quarantine goes on from its last anchored block under this list."""
+
+    chain: Chain
+    validators: list[Validator]
+
+
 AREA_KINDS: Final[dict[str, Kind]] = {
     "CrossOp": Kind(
         ("user",),
@@ -93,6 +114,30 @@ MAIN_KINDS: Final[dict[str, Kind]] = {
         "event, cross",
         "cross, position; emits CrossNews to both areas",
         ("unknown-event", "early"),
+    ),
+    "Fork": Kind(
+        ("aggregator", "grid", "regulator", "validator"),
+        (),
+        Fork,
+        "anchor, validators/<chain>, fork",
+        "fork, position, cross; emits CrossNews",
+        ("proof", "no-conflict", "chain", "known", "stale"),
+    ),
+    "Refute": Kind(
+        ("validator",),
+        (),
+        Refute,
+        "anchor, validators, refuted",
+        "refuted; from f + 1 masters on position, cross; emits CrossNews",
+        ("proof", "chain", "height", "previous", "not-validator", "known"),
+    ),
+    "Readmit": Kind(
+        ("regulator",),
+        (),
+        Readmit,
+        "anchor, position, lane",
+        "position, validators/<chain>; emits Partner",
+        ("chain", "not-quarantined", "size", "name-twice", "key-twice", "key"),
     ),
 }
 

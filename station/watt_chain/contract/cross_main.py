@@ -280,12 +280,12 @@ def take_report(session: Session, docket: Docket, chain: int, body: CrossReport)
         docket.step(trade, Trigger.JOIN if joins else Trigger(word), paid_u)
 
 
-def end_of_area(session: Session, docket: Docket, event: int, chain: int) -> None:
-    """An area has given the event up: its trades without outcome end at once. One that it owes a settlement it settles
-    as empty by itself."""
+def end_of_area(session: Session, docket: Docket, event: int, chain: int, reason: str) -> None:
+    """An area is out of the event: its trades without outcome end at once. One that it owes a settlement it settles as
+    empty by itself, or it is void in the end."""
     for trade in trades_of(session, event):
         if trade.state in UNDECIDED and chain in (trade.terms.seller_chain, trade.terms.buyer_chain):
-            docket.end(session.need(cross_key(event, trade.terms.number), MainTrade), "area")
+            docket.end(session.need(cross_key(event, trade.terms.number), MainTrade), reason)
 
 
 # Calls -------------------------------------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from watt_wire import merkle
 
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, OutMessage, block_hash
-from watt_chain.contract import contest, cross_main, tickets, validators
+from watt_chain.contract import contest, cross_guard, cross_main, tickets, validators
 from watt_chain.contract.access import Refused, Session, refuse, refuse_if
 from watt_chain.contract.area import ELECTION, Function, Keeper, dispatch, genesis_context
 from watt_chain.contract.bidding import book_root
 from watt_chain.contract.contest import advance, halfway, main_event
 from watt_chain.contract.cross_kinds import Beacon, CrossReport
-from watt_chain.contract.event import MAIN_TRANSITIONS, EventSpec, MainTrigger, State, check_spec
+from watt_chain.contract.event import EventSpec, MainTrigger, State, check_spec
 from watt_chain.contract.inbox import RULES_SIZE_MAX
 from watt_chain.contract.kinds import (
     Anchor,
@@ -39,6 +39,7 @@ from watt_chain.contract.kinds import (
 from watt_chain.contract.market import Book, Market
 from watt_chain.contract.objects import (
     ELECTION_KEY,
+    LAST_STATES,
     MAIN_CHAIN,
     OPEN_KEY,
     RULES_KEY,
@@ -61,9 +62,6 @@ from watt_chain.genesis import Genesis, list_hash, network_of
 from watt_chain.ledger import BlockContext
 from watt_chain.state import State as ChainState
 from watt_chain.transaction import DecodedTransaction
-
-LAST_STATES: Final = ("closed", "refused", "left-out")
-"Reports after which nothing more is awaited from an area."
 
 
 class MainContract(Keeper):
@@ -163,12 +161,19 @@ def initial(session: Session, signer: Account, fields: Initial) -> None:
         refuse_if(not apart, "overlap")
     nothing = [0] * spec.slots
     chains = session.need(AREAS_KEY, Areas).chains
-    reports = [AreaReport(chain, "waiting", codec.ZERO32, nothing, nothing, codec.ZERO32, "") for chain in chains]
+    barred = {chain: cross_main.position(session, chain).quarantine != "" for chain in chains}
+    reports = [
+        AreaReport(chain, "refused", codec.ZERO32, nothing, nothing, codec.ZERO32, cross_guard.QUARANTINE)
+        if barred[chain]
+        else AreaReport(chain, "waiting", codec.ZERO32, nothing, nothing, codec.ZERO32, "")
+        for chain in chains
+    ]
     event = MainEvent(spec.event, State.ANNOUNCED, rules.version, spec, reports, 0, 0, 0, nothing, [], [])
     session.put(event_key(spec.event), event)
     session.put(OPEN_KEY, OpenEvents([*opened.numbers, spec.event], spec.event))
     for chain in chains:
-        session.emit(chain, "Initial", Announced(spec, rules.version))
+        if not barred[chain]:
+            session.emit(chain, "Initial", Announced(spec, rules.version))
 
 
 def settle_amount(session: Session, signer: Account, fields: EventCall) -> None:
@@ -213,6 +218,7 @@ def anchor(session: Session, signer: Account, fields: Anchor) -> None:
     last = session.get(anchor_key(chain), AnchorState)
     if last is None:
         refuse("chain")
+    refuse_if(cross_main.position(session, chain).quarantine != "", "quarantine")
     header = codec.decode(fields.header, Header, HEADER_SIZE_MAX)
     refuse_if(header.height <= last.height, "stale")
     refuse_if(header.height != last.height + 1, "height")
@@ -268,10 +274,8 @@ def _take_message(session: Session, docket: cross_main.Docket, chain: int, messa
     event = replace(event, areas=reports)
     session.put(event_key(number), event)
     if changed.state == "refused":
-        cross_main.end_of_area(session, docket, number, chain)
-    over = all(report.state in LAST_STATES for report in reports)
-    if over and MainTrigger.ALL_REPORTED in MAIN_TRANSITIONS[event.state]:
-        advance(session, event, MainTrigger.ALL_REPORTED)
+        cross_main.end_of_area(session, docket, number, chain, "area")
+    contest.end_if_reported(session, event)
 
 
 def _book_closed(session: Session, event: MainEvent, report: AreaReport, body: msgspec.Struct) -> AreaReport | None:
@@ -336,4 +340,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "Validators": validators.change,
     "Endow": cross_main.endow,
     "CrossEnd": cross_main.end_overdue,
+    "Fork": cross_guard.fork,
+    "Refute": cross_guard.refute,
+    "Readmit": cross_guard.readmit,
 }

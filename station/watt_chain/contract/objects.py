@@ -343,6 +343,10 @@ class AreaReport(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     reason: str
 
 
+LAST_STATES: Final = ("closed", "refused", "left-out")
+"Reports after which nothing more is awaited from an area."
+
+
 class MainEvent(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """The event on the main chain."""
 
