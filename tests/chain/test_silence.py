@@ -10,7 +10,16 @@ from watt_chain.genesis import Genesis
 from watt_chain.ledger import Ledger
 from watt_chain.pbft import Output, Replica, ReplicaConfig
 from watt_chain.pbft.config import STATE_MISSES_MAX, SYNC_TIMEOUT_MS
-from watt_chain.pbft.messages import NO_SIGNATURE, Frame, StateOffer, StatePart, StateRequest, Status, open_any
+from watt_chain.pbft.messages import (
+    NO_SIGNATURE,
+    Frame,
+    Prepared,
+    StateOffer,
+    StatePart,
+    StateRequest,
+    Status,
+    open_any,
+)
 from watt_chain.pbft.outputs import DOUBT, Record
 from watt_chain.snapshot import FrozenState, Manifest, StateRange
 from watt_chain.state import State
@@ -121,3 +130,32 @@ def test_a_state_whose_last_part_came_just_before_a_crash_is_installed_at_the_ne
     whole = make_replica([], WideContract(), state.manifest(), parts)
     installed = whole.take_output().installed
     assert installed is not None and installed.height == 1 and whole.status()["height"] == 1
+
+
+def test_records_of_heights_on_whose_list_it_is_not_are_no_votes_of_a_node() -> None:
+    """CONSENSUS.md 8.3: somebody gave it the disk of another validator, or its key was replaced."""
+    record = codec.encode(Record("commit", 1, 0, bytes(32), codec.encode(Prepared(0, b"", []))))
+    ledger = Ledger(GENESIS, 1, CountingContract(), verify=false_verify)
+    config = ReplicaConfig(4, FalseKey("stranger"), lambda now_ms: START_S + now_ms // 1000, verify=false_verify)
+    replica = Replica(config, ledger)
+    replica.restore([record], 1000)
+    replica.expire(5000)
+    assert replica.status()["phase"] == "following"
+    assert {type(open_any(frame)[1]) for _, frame in replica.take_output().send} <= {Status}
+
+
+def test_a_range_that_is_not_the_state_s_is_counted_not_kept_and_its_sender_not_asked_again() -> None:
+    replica = make_replica([], WideContract())
+    state = frozen()[0]
+    hear(replica, 1, StateOffer(1, 1, 1, state.manifest()))
+    for slot in (0, 512):
+        part = state.range(slot)
+        assert part is not None
+        hear(replica, 1, StatePart(1, 1, 1, part))
+    true = state.range(256)
+    assert true is not None
+    entries = [(key, value + b"\x00") for key, value in true.entries]
+    output = hear(replica, 2, StatePart(1, 2, 1, StateRange(256, entries, true.path)))
+    assert [item.reason for item in output.rejected] == ["state-part"] and asked(output) == [3]
+    hear(replica, 3, StatePart(1, 3, 1, true))
+    assert replica.status()["height"] == 1

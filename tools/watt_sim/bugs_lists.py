@@ -51,7 +51,11 @@ LISTS = (
         (_DESK, "Desk.seat", "self.q = quorum(self.n)", "self.q = getattr(self, 'q', quorum(self.n))"),
     ),
     _bug("new-key-not-looked-for", "8.2", (_DESK, "Desk.seat", "for key in self.keys:", "for key in self.keys[:1]:")),
-    _bug("who-left-is-told-nothing", "8.4", (_REPLICA, "Replica._take_status", "if left_behind:", "if False:")),
+    _bug(
+        "who-left-is-told-nothing",
+        "8.4",
+        (_REPLICA, "Replica._take_status", "left_behind = ", "left_behind = False and "),
+    ),
     _bug("who-follows-tells-nobody", "8.4", (_SYNC, "CatchUp.announce", "elif known:", "elif False:")),
     _bug(
         "change-of-the-last-block-forgotten",

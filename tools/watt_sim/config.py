@@ -152,6 +152,9 @@ def draw(seed: int, n: int) -> Config:
         if real and bad:  # where evidence goes on chain there should be some
             bad = [(index, more.choice(EQUIVOCATORS)) for index, _ in bad]
     spare = more.between(1, 2) if more.chance(MEMBERS_PPM) and n > 1 else 0
+    freeze = more.choice(FREEZE)
+    if freeze and not real:
+        bad = [(index, (*names, "rotten") if more.chance(400_000) else names) for index, names in bad]
     bad_set = [index for index, _ in bad]
     honest = [index for index in range(n) if index not in bad_set]
     dead = chance.some(honest, chance.below(len(honest) - quorum + 1)) if len(honest) > quorum else []
@@ -183,7 +186,7 @@ def draw(seed: int, n: int) -> Config:
         assigned=with_assigned,
         spare=spare,
         founding=more.chance(FOUNDING_PPM),
-        freeze=more.choice(FREEZE),
+        freeze=freeze,
         prunes=tuple(node for node in range(n + spare) if more.chance(700_000)),
         terms=TERM_HEIGHTS if terms else 0,
         strengths_ppm=tuple(more.choice((0, 600_000, 900_000, 1_000_000)) for _ in range(n)),

@@ -120,6 +120,7 @@ def _changes(world: World, client: LightClient, ledger: Ledger) -> None:
     lie = codec.encode(replace(before, next_validators=list_hash(stranger)))
     _refuses("a change of other bytes", lambda: client.follow(CHAIN, [Change(lie, first.certificate, stranger)]))
     _accepts("true changes", lambda: client.follow(CHAIN, changes))
+    _accepts("a header from before the change", lambda: client.check_header(CHAIN, first.header, first.certificate))
     old = [public for _, _, public in world.watch.reference.lists[before.height]]
     new = [public for _, _, public in world.watch.reference.lists[before.height + 1]]
     signers = [world.signer(public) for public in old]

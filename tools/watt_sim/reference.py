@@ -80,12 +80,12 @@ class Reference:
         block, certificate = msgpack.decode(certified)
         return self.check_header(msgpack.decode(block)[0], certificate)
 
-    def check_header(self, header_bytes: bytes, certificate: bytes) -> str:
-        """ "" or why the certificate does not prove this header."""
+    def check_header(self, header_bytes: bytes, certificate: bytes, listed: Listed | None = None) -> str:
+        """ "" or why the certificate does not prove this header; `listed`: its validators, when we cannot know them."""
         header = msgpack.decode(header_bytes)
         view, votes = msgpack.decode(certificate)
         indices = [index for index, _ in votes]
-        publics = self.publics(header[2])
+        publics = self.publics(header[2]) if listed is None else [public for _, _, public in listed]
         if len(votes) != quorum_of(len(publics)) or indices != sorted({*indices}):
             return f"the certificate has the votes of {indices}"
         if view < header[5]:

@@ -31,7 +31,7 @@ from watt_chain.snapshot import FrozenState
 from watt_sim.disk import Disk
 from watt_sim.fakes import CHAIN
 from watt_sim.plain import hash_of, merkle_root, quorum_of, signing, vote_of
-from watt_sim.reference import Reference, VerifyCall
+from watt_sim.reference import Listed, Reference, VerifyCall
 from watt_sim.violation import Violation
 
 PROPOSALS_MAX = 40
@@ -287,11 +287,16 @@ class Watch:
                 raise Violation("I1", f"node{node} has another block at height {height} than the first to decide it")
             self.forks.append((height, self.certified[height], certified))
 
-    def installed(self, node: int, state: FrozenState) -> None:
-        """An honest node went on from a state instead of from the blocks before it."""
+    def installed(self, node: int, state: FrozenState, ahead: Sequence[Listed]) -> None:
+        """An honest node went on from a state instead of from the blocks before it.
+
+        `ahead`: lists that may validate heights whose predecessor nobody honest has seen.
+        """
         self.count("state-installed")
         height = state.height
-        problem = "" if height > self.reference.height + 1 else self.reference.check_header(*_sealed(state))
+        possible = ahead if height > self.reference.height + 1 else [self.reference.lists[height]]
+        sealed = state.header, state.certificate
+        problem = min((self.reference.check_header(*sealed, listed) for listed in possible), key=len)
         if problem:
             raise Violation("I3", f"node{node} installs the state of {height}: {problem}")
         self._agreed(node, height, hash_of(self._network, state.header), b"")
@@ -346,10 +351,6 @@ class Watch:
         for name, (size, limit) in sizes.items():
             if size > limit:
                 raise Violation("I14", f"node{node} keeps {size} {name}, more than {limit}")
-
-
-def _sealed(state: FrozenState) -> tuple[bytes, bytes]:
-    return state.header, state.certificate
 
 
 def _root_of(state: FrozenState) -> bytes:

@@ -200,7 +200,7 @@ class World:
         """What is final for an honest node, whether it lives to write it down or not."""
         assert station.ledger is not None
         if output.installed is not None:
-            self.watch.installed(station.node, output.installed)
+            self.watch.installed(station.node, output.installed, self.members.lists_ahead())
         for certified, applied in zip(output.commit, output.applied, strict=True):
             known = self.watch.reference.height
             self.watch.final(station.node, certified, START_S + self.now_ms // 1000, station.ledger.changes)
