@@ -10,7 +10,6 @@ import asyncio
 import datetime
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -21,6 +20,7 @@ from watt_chain.contract.objects import Account, Plug, Signer, account_key, plug
 from watt_chain.light import LightClient
 from watt_node.clock import ProtocolClock
 from watt_node.config import ConfigError, MqttSection
+from watt_node.findings import Finding, show
 from watt_node.keys import read_secret
 from watt_node.log import Log
 from watt_node.names import chain_name
@@ -45,23 +45,9 @@ BLOCK_AGE_S_MAX = 3_600
 """Protocol time since the last block above which clocks, or the area, deserve a look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: `level` is ok, warn or bad; `action` says what to do about it."""
-
-    level: str
-    what: str
-    action: str = ""
-
-
 def run(config_path: Path) -> int:
     """Print the findings of one configuration; 0 when nothing is bad."""
-    findings = asyncio.run(examine(config_path))
-    for finding in findings:
-        print(f"{finding.level:4}  {finding.what}" + (f"\n      -> {finding.action}" if finding.action else ""))
-    bad = sum(finding.level == "bad" for finding in findings)
-    print("all good" if not bad else f"{bad} to repair")
-    return 1 if bad else 0
+    return show(asyncio.run(examine(config_path)))
 
 
 async def examine(config_path: Path) -> list[Finding]:

@@ -25,7 +25,7 @@ from watt_chain.codec import DecodeError, Structure
 from watt_chain.transaction import txid
 
 from watt_node.blockindex import SegmentIndex
-from watt_node.disk import Disk, File, StoreError
+from watt_node.disk import Disk, File, ReadOnlyFile, StoreError
 from watt_node.records import MAX_RECORD, Damage, RecordFile, Scan, title_of
 
 SEGMENT_BLOCKS = 4096
@@ -389,7 +389,7 @@ def read_stored(path: Path) -> Iterator[StoredBlock]:
     """Everything a log keeps, in height order, read-only; `path` is the folder's `blocks.log`. StoreError on damage."""
     names = sorted(entry.name for entry in path.parent.glob("blocks-*.log"))
     for name in [*names, path.name]:
-        file = _ReadOnly(path.parent / name)
+        file = ReadOnlyFile(path.parent / name)
         try:
             for number, (_, payload) in enumerate(Scan(file)):
                 if number:
@@ -404,35 +404,3 @@ def read_blocks(path: Path) -> Iterator[bytes]:
     """The CertifiedBlocks of a log, as `read_stored`."""
     for stored in read_stored(path):
         yield stored.certified
-
-
-class _ReadOnly:
-    """A file that another process may be writing."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._file = path.open("rb")
-        except OSError as error:
-            raise StoreError(f"{path}: cannot open: {error.strerror}") from None
-
-    def read(self, at: int, length: int) -> bytes:
-        self._file.seek(at)
-        return self._file.read(length)
-
-    def size(self) -> int:
-        return self._file.seek(0, 2)
-
-    def write(self, at: int, data: bytes) -> None:
-        raise AssertionError("opened for reading")
-
-    def truncate(self, size: int) -> None:
-        raise AssertionError("opened for reading")
-
-    def sync(self) -> None:
-        raise AssertionError("opened for reading")
-
-    def identity(self) -> int:
-        raise AssertionError("opened for reading")
-
-    def close(self) -> None:
-        self._file.close()

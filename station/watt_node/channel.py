@@ -50,9 +50,10 @@ class Kind(IntEnum):
     ANSWER = 9
     ERROR = 10
     PROBE = 11
+    STATUS = 12
 
 
-PURPOSES = ("consensus", "follow", "messages", "submit", "deliver", "probe")
+PURPOSES = ("consensus", "follow", "messages", "submit", "deliver", "probe", "status")
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

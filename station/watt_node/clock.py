@@ -49,3 +49,23 @@ class ProtocolClock:
         """Machine milliseconds to wait until the protocol clock shows `protocol_s`; 0 when it is past."""
         after_start_ms = -(-(protocol_s - self.protocol_start_s) * 1000 // self.speed)
         return max(0, self.machine_start_ms + after_start_ms - self._machine())
+
+
+class ReplicaTime:
+    """Protocol time at any reading of the monotonic clock, also one to come (the replica asks for bounds).
+
+    The difference between the machine's date and its monotonic clock is taken afresh once a second, so that a
+    corrected date arrives. A date set back is no harm: the ledger never lets a block's time fall.
+    """
+
+    def __init__(self, clock: ProtocolClock) -> None:
+        self._clock = clock
+        self._offset_ms = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the machine's date."""
+        self._offset_ms = machine_ms() - monotonic_ms()
+
+    def __call__(self, now_ms: int) -> int:
+        return self._clock.at(now_ms + self._offset_ms)

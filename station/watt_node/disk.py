@@ -121,6 +121,38 @@ class _RealFile:
         os.close(self._handle)
 
 
+class ReadOnlyFile:
+    """A file that another process may be writing."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise StoreError(f"{path}: cannot open: {error.strerror}") from None
+
+    def read(self, at: int, length: int) -> bytes:
+        self._file.seek(at)
+        return self._file.read(length)
+
+    def size(self) -> int:
+        return self._file.seek(0, 2)
+
+    def write(self, at: int, data: bytes) -> None:
+        raise AssertionError("opened for reading")
+
+    def truncate(self, size: int) -> None:
+        raise AssertionError("opened for reading")
+
+    def sync(self) -> None:
+        raise AssertionError("opened for reading")
+
+    def identity(self) -> int:
+        return os.fstat(self._file.fileno()).st_ino
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class RealDisk:
     """A folder of the operating system; it exists."""
 

@@ -70,6 +70,8 @@ class Link:
         self.ignored = 0
         self.connected = False
         self.last_problem = ""
+        self.changed_s: float | None = None
+        "When the connection last came or went, in seconds of the event loop's clock; None: it never came."
         self._urgent: deque[bytes] = deque()
         self._others: deque[bytes] = deque()
         self._bytes = 0

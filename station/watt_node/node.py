@@ -32,7 +32,7 @@ from watt_chain.transaction import (
 from watt_node.arrivals import Arrivals
 from watt_node.blocklog import StoredBlock
 from watt_node.channel import PROTOCOL, Hello
-from watt_node.clock import ProtocolClock, machine_ms, monotonic_ms
+from watt_node.clock import ProtocolClock, ReplicaTime, monotonic_ms
 from watt_node.config import (
     ConfigError,
     ListenSection,
@@ -49,7 +49,9 @@ from watt_node.log import Log
 from watt_node.names import chain_name, node_name
 from watt_node.peers import Peers
 from watt_node.proofs import receipt_proof_of
+from watt_node.report import reported
 from watt_node.service import Fatal
+from watt_node.tally import Tally
 from watt_node.vault import ARCHIVE, Keeping, Vault
 from watt_node.verify import VerifyPool
 
@@ -127,12 +129,14 @@ class Node:
         self._commit_hooks: list[Callable[[bytes, AppliedBlock], None]] = []
         self._own: dict[int, tuple[bytes, int]] = {}
         self._listed = self.ledger.validators
-        self._time = _ProtocolTime(clock)
+        self._time = ReplicaTime(clock)
         self._failed: Exception | None = None
         self.vouch: Callable[[bytes], bool] = lambda _: True
         "Whether we support a new block with this transaction now; set before `start` (ReplicaConfig.vouch)."
         self.arrivals = Arrivals(self.ledger, self.pool_of_threads, self, self._count)
-        self.counters: dict[str, int] = {}
+        self.counters = Tally()
+        self._faults: dict[int, Tally] = {}
+        "Messages of each validator, by number, that the replica rejected."
         self.outcomes: dict[str, int] = {}
         "Transactions in blocks since the start, by the contract's code; the codes are a fixed list."
         self.elector = Elector(self.ledger, self.key, self.evidence, self.submit_own, self.log.bind("elector"))
@@ -300,8 +304,7 @@ class Node:
                 self.hand_in([decode_transaction(tx)])
 
     def _count(self, reason: str) -> str:
-        self.counters[reason] = self.counters.get(reason, 0) + 1
-        return reason
+        return self.counters.count(reason)
 
     # --- questions
 
@@ -374,9 +377,14 @@ class Node:
             "validators": [validator.name for validator in self.validators],
             "votes": self.key.public in self.ledger.publics,
             "peers": [node_name(self.chain, index) for index in self.peers.connected()],
-            "refused": dict(sorted(self.counters.items())),
+            "key": self.key.public.hex()[:16],
+            "links": self.peers.look(),
+            "rejected_from": {
+                node_name(self.chain, sender): tally.shown() for sender, tally in sorted(self._faults.items())
+            },
+            "refused": self.counters.shown(),
             "outcomes": dict(sorted(self.outcomes.items())),
-            "connections_refused": dict(sorted(self.peers.refused.items())),
+            "connections_refused": self.peers.refused.shown(),
             "frames_dropped": self.peers.dropped(),
             "frames_ignored": self.peers.ignored(),
             "own_pending": len(self._own),
@@ -384,6 +392,10 @@ class Node:
             "stores": {} if self._vault is None else self._vault.status(),
             "replica": replica,
         }
+
+    def report(self) -> dict[str, object]:
+        """What another node's doctor may know (report.py)."""
+        return reported(self.status(), self.clock.now_s())
 
     # --- the replica
 
@@ -447,6 +459,7 @@ class Node:
             self._write_snapshot()
         for rejected in output.rejected:
             self._count(rejected.reason)
+            self._faults.setdefault(rejected.sender, Tally()).count(rejected.reason)
             if rejected.reason in FAULTS:
                 self.peers.blame(rejected.sender)
 
@@ -538,26 +551,6 @@ def keeping_of(section: NodeSection) -> Keeping:
     """What the configuration says about retention."""
     retain = {"archive": ARCHIVE, "normal": section.retain_blocks, "light": 0}[section.retention]
     return Keeping(retain, section.snapshot_blocks)
-
-
-class _ProtocolTime:
-    """Protocol time at any reading of the monotonic clock, also one to come (the replica asks for bounds).
-
-    The difference between the machine's date and its monotonic clock is taken afresh once a second, so that a
-    corrected date arrives. A date set back is no harm: the ledger never lets a block's time fall.
-    """
-
-    def __init__(self, clock: ProtocolClock) -> None:
-        self._clock = clock
-        self._offset_ms = 0
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look at the machine's date."""
-        self._offset_ms = machine_ms() - monotonic_ms()
-
-    def __call__(self, now_ms: int) -> int:
-        return self._clock.at(now_ms + self._offset_ms)
 
 
 def _check_membership(genesis: Genesis, settings: NodeSettings, key: PrivateKey) -> None:

@@ -1,6 +1,6 @@
 """The server of a node and its links to the other validators of its chain.
 
-One listening port serves six purposes, named in the Hello of the connection:
+One listening port serves seven purposes, named in the Hello of the connection:
 
     consensus   replica frames both ways; only the other validators of the chain; the higher index dials the lower
     follow      request [from_height] -> CertifiedBlocks from there on, for ever, a HEAD frame as heartbeat
@@ -8,6 +8,7 @@ One listening port serves six purposes, named in the Hello of the connection:
     submit      each SUBMIT frame (a transaction) is answered by one ANSWER frame ("" or the reason)
     deliver     SUBMIT frames that the sender gives to every validator of the chain; no answer: the receipt is one
     probe       each PROBE frame is answered at once by one that carries this node's own figures (probe.py)
+    status      each STATUS frame is answered by one with what a doctor asks for (report.py), in JSON
 
 An Inbox batch is the encoding of [header, certificate, size, [[index, OutMessage, path], ...]]: all messages of one
 block for the target, with their proofs under the block's outbox_root. The client side is `remote.py`.
@@ -40,6 +41,7 @@ from watt_node.links import Blame, Budget, Link
 from watt_node.log import Log
 from watt_node.names import node_name, parse_node_name
 from watt_node.remote import Remote
+from watt_node.tally import Tally
 
 HEARTBEAT_S = 5.0
 """A follower hears at least this often; also when a gone follower is noticed at the latest."""
@@ -54,6 +56,8 @@ DELIVERY_RUN = 128
 """Transactions taken from a delivering connection at a time: two jobs for the verification threads."""
 DELIVERY_FRAME = 64 * 1024
 """As for households by MQTT: the largest transaction of one has under 2 KiB."""
+STATUS_LEAST_S = 0.5
+"""Between two reports to one end: a person looks at them."""
 PROBE_LEAST_S = 0.1
 """Between two answers to one end: nobody measures more often, and a flood of probes costs nothing."""
 FRAMES_PER_TURN = 16
@@ -85,6 +89,9 @@ class Served(Protocol):
 
     async def next_block(self) -> None:
         """Returns when another block has become final."""
+
+    def report(self) -> dict[str, object]:
+        """What another node's doctor may know."""
 
 
 class _Arrival(asyncio.StreamReaderProtocol):
@@ -128,7 +135,8 @@ class Peers:
         self.figures: Callable[[], probe.Figures] = lambda: (0, 0)
         "What this node tells whoever probes it."
         self.port = 0
-        self.refused: dict[str, int] = {}
+        self.refused = Tally()
+        "Connections that were not taken or were ended, by reason."
 
     async def start(self) -> None:
         """Listen and begin to dial. Raises ConfigError with one line when the address cannot be had."""
@@ -175,6 +183,22 @@ class Peers:
             if channel is not None:
                 channel.close()
 
+    def look(self) -> dict[str, dict[str, object]]:
+        """Every other validator by name: connected or not, for how long (s; None: never), and why not, if known."""
+        now_s = asyncio.get_running_loop().time()
+        found: dict[str, dict[str, object]] = {}
+        for index in sorted(self._links):
+            link = self._links[index]
+            since = None if link.changed_s is None else round(now_s - link.changed_s)
+            found[node_name(self._hello.chain, index)] = {
+                "connected": link.connected,
+                "for_s": since,
+                "problem": link.last_problem,
+                "dials": index > self._index,
+                "queued": len(link),
+            }
+        return found
+
     def dropped(self) -> int:
         """Frames dropped because a queue was full."""
         return sum(link.dropped for link in self._links.values())
@@ -194,7 +218,7 @@ class Peers:
             raise task.exception()  # type: ignore[misc]  # a fault of ours: the loop's handler stops the daemon
 
     def _refuse(self, reason: str) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
+        self.refused.count(reason)
 
     # --- links to the other validators
 
@@ -229,7 +253,7 @@ class Peers:
         if before is not None:
             before.close()  # the newer connection is the live one
         self._channels[link.index] = channel
-        link.connected = True
+        link.connected, link.changed_s = True, loop.time()
         (self._log.info if link.last_problem else self._log.debug)("peer-here", peer=channel.peer)
         link.last_problem = ""
         budget = Budget(loop.time())
@@ -252,7 +276,7 @@ class Peers:
             channel.close()
             if self._channels.get(link.index) is channel:
                 del self._channels[link.index]
-                link.connected = False
+                link.connected, link.changed_s = False, loop.time()
 
     async def _drain_queue(self, link: Link, channel: Channel) -> None:
         link.wake.set()
@@ -327,6 +351,8 @@ class Peers:
             await self._serve_delivery(channel)
         elif theirs.purpose == "probe":
             await self._serve_probes(channel)
+        elif theirs.purpose == "status":
+            await self._serve_reports(channel)
         elif theirs.purpose == "follow":
             (height,) = await _request(channel, Kind.FOLLOW, 1)
             await self._serve_blocks(channel, height)
@@ -341,6 +367,14 @@ class Peers:
                 raise ChannelError("unexpected-frame")
             await channel.send(Kind.PROBE, probe.encode(self.figures()))
             await asyncio.sleep(PROBE_LEAST_S)
+
+    async def _serve_reports(self, channel: Channel) -> None:
+        while True:
+            kind, _ = await channel.read(16)
+            if kind != Kind.STATUS:
+                raise ChannelError("unexpected-frame")
+            await channel.send(Kind.STATUS, msgspec.json.encode(self._served.report()))
+            await asyncio.sleep(STATUS_LEAST_S)
 
     async def _serve_delivery(self, channel: Channel) -> None:
         """One run is verified while the next is read: no more waits of one source."""

@@ -17,7 +17,7 @@ from watt_chain.codec import DecodeError
 from watt_chain.snapshot import FrozenState, Manifest, StateRange
 from watt_chain.tree import StateTree, build_tree
 
-from watt_node.disk import Disk, StoreError
+from watt_node.disk import Disk, File, StoreError
 from watt_node.records import MAX_RECORD, Damage, RecordFile, Scan, title_of
 
 KEPT = 2
@@ -91,17 +91,10 @@ class Snapshots:
         return manifest, tree
 
     def check(self, height: int) -> None:
-        """Whether a snapshot that is not needed now could be: its checksums and its title. SnapshotError when not."""
+        """Whether a snapshot that is not needed now could be. SnapshotError when not."""
         file = self._disk.open(name_of(height), create=False)
         try:
-            scan = Scan(file)
-            titles = [payload for number, (_, payload) in enumerate(scan) if not number]
-            if titles != [self._title]:
-                raise SnapshotError("it belongs to another network or chain")
-            if scan.end < scan.size:
-                raise SnapshotError("it is cut")
-        except Damage as damage:
-            raise SnapshotError(str(damage)) from None
+            check_file(file, self._title)
         finally:
             file.close()
 
@@ -111,6 +104,19 @@ class Snapshots:
         self._disk.replace(name, name + ".damaged")
         self._disk.sync()
         return name + ".damaged"
+
+
+def check_file(file: File, title: bytes) -> None:
+    """Title and checksums of a snapshot's file. SnapshotError."""
+    scan = Scan(file)
+    try:
+        titles = [payload for number, (_, payload) in enumerate(scan) if not number]
+    except Damage as damage:
+        raise SnapshotError(str(damage)) from None
+    if titles != [title]:
+        raise SnapshotError("it belongs to another network or chain")
+    if scan.end < scan.size:
+        raise SnapshotError("it is cut")
 
 
 def ranges_of(state: FrozenState) -> Iterator[StateRange]:

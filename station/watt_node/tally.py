@@ -1,5 +1,7 @@
 """Counting by reason, where the reason may come from outside: bounded, whatever is sent."""
 
+from collections.abc import Iterator, Mapping
+
 REASONS_MAX = 64
 """Different reasons counted apart; there are some forty of our own, and a peer must not be able to fill memory."""
 LENGTH_MAX = 80
@@ -7,7 +9,7 @@ LENGTH_MAX = 80
 OTHER = "other"
 
 
-class Tally:
+class Tally(Mapping[str, int]):
     """Reason -> how often."""
 
     def __init__(self) -> None:
@@ -23,11 +25,13 @@ class Tally:
         return reason
 
     def __getitem__(self, reason: str) -> int:
-        return self._counts.get(reason, 0)
+        return self._counts[reason]
 
-    def total(self) -> int:
-        """Of all reasons."""
-        return sum(self._counts.values())
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
 
     def shown(self) -> dict[str, int]:
         """For status.json, sorted."""

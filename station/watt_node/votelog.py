@@ -8,6 +8,7 @@ the file lies (`place`: its inode and the machine), which a copy does not have.
 copied. A validator in doubt is silent until the rules of 4.7.6 clear it; doubt and its end are durable.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from watt_chain import codec
@@ -15,7 +16,7 @@ from watt_chain.codec import U63, ZERO32, DecodeError, Structure
 from watt_chain.crypto import sha256
 from watt_chain.pbft.outputs import CLEAR, DOUBT, Record
 
-from watt_node.disk import Disk, File, StoreError
+from watt_node.disk import Disk, File, ReadOnlyFile, StoreError
 from watt_node.records import MAX_RECORD, Damage, RecordFile, Scan, title_of
 
 NAME = "votes.log"
@@ -71,39 +72,24 @@ class VoteLog:
                 self._disk.remove(name)
         found = NAME in self._disk.names()
         file = self._disk.open(NAME)
-        scan = Scan(file)
-        problem = "" if found else "missing"
-        entries: list[_Entry] = []
-        first = True
         try:
-            for _, payload in scan:
-                if first:
-                    if payload != self._title:
-                        file.close()
-                        path = self._disk.path(NAME)
-                        raise StoreError(f"{path}: belongs to another network or chain ({payload[:40]!r})")
-                    first = False
-                else:
-                    entries.append(codec.decode(payload, _Entry, MAX_RECORD))
-            if scan.end < scan.size:
-                lost = scan.size - scan.end
-                self.reports.append(("torn-tail-cut", {"file": NAME, "bytes": lost}))
-                if scan.whole_tail:
-                    problem = f"the last {lost} bytes do not check"
-            if first and found:
-                problem = "it has no title"
-        except (Damage, DecodeError) as damage:
-            problem = str(damage)
-            self.reports.append(("votes-damaged", {"reason": damage, "kept_as": NAME + ".damaged"}))
+            seen = _examine(file, self._title, self._disk.path(NAME))
+        except StoreError:
+            file.close()
+            raise
+        if seen.damage:
+            self.reports.append(("votes-damaged", {"reason": seen.damage, "kept_as": NAME + ".damaged"}))
             file = self._set_aside(file)
-            entries, first = [], True
+        elif seen.lost:
+            self.reports.append(("torn-tail-cut", {"file": NAME, "bytes": seen.lost}))
+        problem = seen.problem if found else "missing"
+        entries = seen.entries
         self._take(entries, file)
         if not problem and entries and entries[-1].place != self._place:
             problem = "copied or moved to another disk"
-        end = 0 if first else scan.end
         self._log = RecordFile(file, 0)
-        self._log.cut(end)
-        if first:
+        self._log.cut(seen.end)
+        if not seen.end:
             self._log.append(self._title)
             self._disk.sync()
         if problem and not self.doubt:
@@ -114,7 +100,7 @@ class VoteLog:
             self.add([codec.encode(Record(DOUBT, 0, 0, ZERO32, b"it is empty"))], 0)
 
     def _take(self, entries: list[_Entry], file: File) -> None:
-        self._place = sha256(file.identity().to_bytes(8, "big") + self._machine)[:8]
+        self._place = _place_of(file, self._machine)
         for entry in entries:
             self.floor = max(self.floor, entry.floor)
             self._remember(entry.head, entry.votes)
@@ -158,7 +144,7 @@ class VoteLog:
         file = self._disk.open(fresh)
         log = RecordFile(file, 0)
         log.cut(0)
-        self._place = sha256(file.identity().to_bytes(8, "big") + self._machine)[:8]
+        self._place = _place_of(file, self._machine)
         self.floor = max(self.floor, head)
         log.write(self._title)
         doubt = [codec.encode(Record(DOUBT, 0, 0, ZERO32, self.doubt.encode()))] if self.doubt else []
@@ -178,3 +164,82 @@ class VoteLog:
     def close(self) -> None:
         """Release the file."""
         self._log.file.close()
+
+
+@dataclass
+class _Seen:
+    """What a file holds: sound entries, where they end, and what is wrong with the rest."""
+
+    entries: list[_Entry]
+    end: int = 0
+    "Behind the last sound record; 0: there is not even a title, or nothing of the file may be used."
+    lost: int = 0
+    "Bytes behind it."
+    problem: str = ""
+    "Why votes may be missing."
+    damage: str = ""
+    "As `problem`, when the file cannot be written on."
+
+
+def _examine(file: File, title: bytes, path: str) -> _Seen:
+    """Read a file of votes. StoreError when it belongs to another network or chain."""
+    scan = Scan(file)
+    seen = _Seen([])
+    first = True
+    try:
+        for _, payload in scan:
+            if not first:
+                seen.entries.append(codec.decode(payload, _Entry, MAX_RECORD))
+            elif payload != title:
+                raise StoreError(f"{path}: belongs to another network or chain ({payload[:40]!r})")
+            first = False
+    except (Damage, DecodeError) as damage:
+        return _Seen([], problem=str(damage), damage=str(damage))
+    seen.end, seen.lost = (0 if first else scan.end), scan.size - scan.end
+    if first:
+        seen.problem = "it has no title"
+    elif seen.lost and scan.whole_tail:
+        seen.problem = f"the last {seen.lost} bytes do not check"
+    return seen
+
+
+def _place_of(file: File, machine: bytes) -> bytes:
+    """What a copy of the file does not have."""
+    return sha256(file.identity().to_bytes(8, "big") + machine)[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What `votes.log` says, for a person."""
+
+    doubt: str
+    "Why the node will not trust it; empty when it will."
+    floor: int
+    head: int
+    "Height of the last stored block when it was written to last."
+
+
+def peek(folder: Path, chain: int, network: bytes) -> Peek:
+    """Look at a folder's votes without changing anything, also while the node runs. StoreError."""
+    path = folder / NAME
+    if not path.exists():
+        return Peek("missing", 0, 0)
+    file = ReadOnlyFile(path)
+    try:
+        seen = _examine(file, title_of("votes", chain, network), str(path))
+        place = _place_of(file, machine_id())
+    finally:
+        file.close()
+    doubt, floor = "", 0
+    for entry in seen.entries:
+        floor = max(floor, entry.floor)
+        for record in (codec.decode(vote, Record) for vote in entry.votes):
+            if record.kind == DOUBT:
+                doubt = record.payload.decode("utf-8", "replace")
+            elif record.kind == CLEAR:
+                doubt, floor = "", max(floor, record.height)
+    if not doubt:
+        moved = bool(seen.entries) and seen.entries[-1].place != place
+        doubt = seen.problem or ("copied or moved to another disk" if moved else "")
+        doubt = doubt or ("" if seen.entries else "it is empty")
+    return Peek(doubt, floor, seen.entries[-1].head if seen.entries else 0)

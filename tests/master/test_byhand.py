@@ -105,3 +105,20 @@ def test_given_a_wrong_chain_a_wrong_file_or_no_blocks_when_asked_then_one_line_
         assert expected in shown.out + shown.err, shown
         assert code == (0 if "nothing" in expected else 1)
         assert len((shown.out + shown.err).splitlines()) == 1
+
+
+def test_given_a_master_that_does_not_run_when_examined_then_its_archive_and_its_files_are_told(
+    net: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    station, master = written(net, 1), written(net, 0)
+    out = str(tmp_path / "area.blocks")
+    main(["station", "export", "--config", station, "--out", out])
+    main(["master", "import", "--config", master, "--chain", "1", out])
+    capsys.readouterr()
+    assert main(["master", "doctor", "--config", master, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    lines = [one["what"] for one in told["findings"]]
+    assert told["node"] == "main-node0" and not told["running"]
+    assert "archive: chain 0 at 0" in lines and "the node does not run" in lines
+    assert main(["master", "doctor", "--config", str(tmp_path / "none.toml")]) == 1
+    assert "cannot read the configuration" in capsys.readouterr().out

@@ -20,6 +20,12 @@ def _action(actions: Commands[argparse.ArgumentParser], name: str, help_text: st
     return action
 
 
+def _doctor(actions: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    doctor = _action(actions, "doctor", "whose vote is missing and why; keys, certificates, disk, ports, the others")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    return doctor
+
+
 def _by_hand(
     actions: Commands[argparse.ArgumentParser],
 ) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -55,8 +61,14 @@ def _add_station(station: argparse.ArgumentParser) -> None:
 
         return byhand.run_accept_disk(chosen.config, chosen.yes)
 
+    def doctor(chosen: argparse.Namespace) -> int:
+        from watt_station import doctor as module
+
+        return module.run(chosen.config, as_json=chosen.json)
+
     actions = station.add_subparsers(metavar="ACTION", required=True)
     _action(actions, "run", "run the daemon in the foreground").set_defaults(handler=run)
+    _doctor(actions).set_defaults(handler=doctor)
     for action, handler in zip(_by_hand(actions), (take_out, take_in, accept), strict=True):
         action.set_defaults(handler=handler)
 
@@ -82,8 +94,14 @@ def _add_master(master: argparse.ArgumentParser) -> None:
 
         return byhand.run_accept_disk(chosen.config, chosen.yes)
 
+    def doctor(chosen: argparse.Namespace) -> int:
+        from watt_master import doctor as module
+
+        return module.run(chosen.config, as_json=chosen.json)
+
     actions = master.add_subparsers(metavar="ACTION", required=True)
     _action(actions, "run", "run the daemon in the foreground").set_defaults(handler=run)
+    _doctor(actions).set_defaults(handler=doctor)
     by_hand = _by_hand(actions)
     for action in by_hand[:2]:
         action.add_argument("--chain", type=int, default=0, metavar="N", help="0 is the main chain (default)")
