@@ -152,6 +152,18 @@ def test_the_monitor_shows_what_a_plug_says_and_does_not_stop_it(
         monitor(str(tmp_path / "nothing-here"), False, 0.1)
 
 
+@pytest.mark.device
+def test_a_plug_that_starts_while_it_is_called_is_called_again(plug: PlugUnderTest) -> None:
+    """What mpremote sends to a plug without supply is lost; its second call is heard."""
+    plug.on_loop(lambda virtual: virtual.power_off())
+    later = threading.Timer(4, plug.on_loop, [lambda virtual: virtual.power_on()])
+    later.start()
+    try:
+        assert Cable(plug.port).ask("print('WATTPACT 7')") == 7
+    finally:
+        later.join()
+
+
 def test_no_plug_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(LinkError, match="nothing-here"):
         Cable(str(tmp_path / "nothing-here")).facts()

@@ -402,9 +402,9 @@ class VirtualPlug:
 
     def _write_inner(self, data: bytes = b"") -> None:
         """Give the interpreter what came, in order, as fast as it takes it."""
-        self._pending = (self._pending + data)[-PENDING_MAX:]
         if self._inner < 0 or self._loop is None:
-            return
+            return  # off, or between two lives: what comes is lost, as on a real line
+        self._pending = (self._pending + data)[-PENDING_MAX:]
         with contextlib.suppress(BlockingIOError, OSError):
             self._pending = self._pending[os.write(self._inner, self._pending) :]
         if self._pending:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,12 @@ COMMAND_TIMEOUT_S = 120
 "One mpremote call without file transfer; the hash of 100 files on an ESP32 takes about 5 s."
 FILE_TIMEOUT_S = 60
 "One file more in a call: 64 KiB at 115200 baud take 12 s with mpremote's overhead."
+ENTER_ATTEMPTS = 3
+"""Calls of mpremote until the plug's prompt answers. Each waits 10 s; a plug that starts up just then hears nothing
+of the first, and an ESP32 is up after two seconds."""
+ENTER_PAUSE_S = 1.0
+NO_PROMPT = "could not enter raw repl"
+"What mpremote says when the prompt did not come: none of its command has been carried out."
 FILES_PER_CALL = 40
 "Files of one mpremote command line: keeps it far below the limit of every system."
 MARK = "WATTPACT "
@@ -125,6 +132,17 @@ class Cable:
         self._resumed = False
 
     def _run(self, command: list[str], timeout_s: int, done: Callable[[str], None] | None = None) -> str:
+        """Run mpremote, again while the plug does not hear it."""
+        for attempt in range(1, ENTER_ATTEMPTS + 1):
+            try:
+                return self._run_once(command, timeout_s, done)
+            except LinkError as error:
+                if NO_PROMPT not in str(error) or attempt == ENTER_ATTEMPTS:
+                    raise
+            time.sleep(ENTER_PAUSE_S)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _run_once(self, command: list[str], timeout_s: int, done: Callable[[str], None] | None) -> str:
         """Run mpremote; the first call resets the interpreter, later ones go on in the same one."""
         resume = ["resume"] if self._resumed else []
         full = [sys.executable, "-u", "-m", "mpremote", "connect", self.port, *resume, *command]
