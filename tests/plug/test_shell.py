@@ -1,4 +1,4 @@
-"""The plug's shell on a real MicroPython against a real Mosquitto with mutual TLS, which dies on the way."""
+"""The plug's shell on a real MicroPython against Mosquitto and amqtt with mutual TLS, which die on the way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,8 +35,8 @@ WAIT_S = 60
 pytestmark = [
     pytest.mark.device,
     pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine"),
-    pytest.mark.skipif(not shutil.which("mosquitto"), reason="no Mosquitto"),
 ]
+without_mosquitto = pytest.mark.skipif(not shutil.which("mosquitto"), reason="no Mosquitto")
 
 
 class Gateway:
@@ -77,17 +78,27 @@ class Gateway:
             self.status = json.loads(message.payload)
 
 
-def broker(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def mosquitto(folder: Path, port: int) -> subprocess.Popen[bytes]:
     (folder / "mosquitto.conf").write_text(
         f"user {getpass.getuser()}\nlistener {port} localhost\ncafile {folder}/ca.pem\n"
         f"certfile {folder}/broker.pem\nkeyfile {folder}/broker.key\n"
         "require_certificate true\nuse_identity_as_username true\nallow_anonymous false\n"
     )
-    log = (folder / "mosquitto.log").open("ab")
-    running = subprocess.Popen(["mosquitto", "-c", str(folder / "mosquitto.conf")], stdout=log, stderr=log)
+    return started(["mosquitto", "-c", str(folder / "mosquitto.conf")], folder, port)
+
+
+def amqtt(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    files = ["--ca", folder / "ca.pem", "--cert", folder / "broker.pem", "--key", folder / "broker.key"]
+    command = [sys.executable, "-m", "watt_tools.cli", "rig", "broker", "--host", "localhost", "--port", port, *files]
+    return started([str(item) for item in command], folder, port)
+
+
+def started(command: list[str], folder: Path, port: int) -> subprocess.Popen[bytes]:
+    log = (folder / "broker.log").open("ab")
+    running = subprocess.Popen(command, stdout=log, stderr=log)
 
     def listens() -> bool:
-        assert running.poll() is None, (folder / "mosquitto.log").read_text()
+        assert running.poll() is None, (folder / "broker.log").read_text()
         with socket.socket() as probe:
             return probe.connect_ex(("localhost", port)) == 0
 
@@ -114,9 +125,15 @@ def order(action: int, counter: int) -> bytes:
     return command.seal(body, p256.sign(PARTIES[0], message), p256.sign(PARTIES[1], message))
 
 
+Broker = Callable[[Path, int], subprocess.Popen[bytes]]
+
+
 @pytest.mark.row("C4", "C5", "C6")
 @pytest.mark.timeout(300)
-def test_a_plug_over_mutual_tls_gets_its_time_delivers_obeys_and_survives_the_brokers_death(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broker", [pytest.param(mosquitto, marks=without_mosquitto), amqtt])
+def test_a_plug_over_mutual_tls_gets_its_time_delivers_obeys_and_survives_the_brokers_death(
+    broker: Broker, tmp_path: Path
+) -> None:
     authority = Authority(tmp_path / "ca", "test")
     shutil.copy(authority.ca_path, tmp_path / "ca.pem")
     for name, short in (("localhost", "broker"), ("gateway", "gw"), ("plug", "plug")):

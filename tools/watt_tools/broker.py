@@ -27,7 +27,8 @@ class MutualTlsBroker(Broker):  # type: ignore[misc]  # amqtt ships no types
     @staticmethod
     def _create_ssl_context(listener: Any) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # Stock MicroPython speaks TLS 1.2 only; gateway/deploy/mosquitto.conf has the same minimum.
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(listener["certfile"], listener["keyfile"])
         context.load_verify_locations(listener["cafile"])
         context.verify_mode = ssl.CERT_REQUIRED

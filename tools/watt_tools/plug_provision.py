@@ -24,7 +24,7 @@ from watt_node.keys import read_secret
 from watt_tools import plug_ble, rig_setup
 from watt_tools.certificates import Authority
 from watt_tools.plug_pair import Certify, Household, NewPlug, PairingError, pair
-from watt_tools.rig_cli import ask
+from watt_tools.rig_line import ask
 
 RIG_WIFI = "rig"
 

@@ -6,15 +6,15 @@ import argparse
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from watt_tools.rig_line import ask
+
 Commands = argparse._SubParsersAction  # the only name argparse has for it
-ANSWER_S = 10
 START_S = 30
 "Seconds until a detached bench must answer: brokers and interpreters start within two."
 VIEW_S = 0.5
@@ -50,23 +50,6 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     ):
         parser.add_argument("--dir", type=Path, default=DIR, help=f"where the bench lives (default {DIR})")
         parser.set_defaults(handler=handler)
-
-
-def ask(folder: Path, request: dict[str, object]) -> dict[str, Any]:
-    """Send one request to the bench in `folder`; OSError or ValueError when there is none."""
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(ANSWER_S)
-        line.connect(str(folder / "rig.sock"))
-        line.sendall(json.dumps(request).encode() + b"\n")
-        data = b""
-        while not data.endswith(b"\n"):
-            part = line.recv(65_536)
-            if not part:
-                break
-            data += part
-    answer = json.loads(data)
-    assert isinstance(answer, dict)
-    return answer
 
 
 def _up(chosen: argparse.Namespace) -> int:
