@@ -10,10 +10,10 @@ RIG_DIR ?= rig-run
 RIG_ARGS ?=
 WASM := tools/micropython/node_modules/.stamp
 
-.PHONY: help demo test check device cost sim model fuzz bench mutations rows fmt lock clean install
+.PHONY: help demo test check device cost sim sim-areas model fuzz bench mutations rows fmt lock clean install
 
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.stamp: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -83,6 +83,9 @@ sim: $(VENV)/.stamp ## consensus under seeded faults, in memory: 31,000 worlds (
 	$(BIN)/wattpact sim run --seeds 0..1000 --replicas 7 --jobs 2
 	$(BIN)/wattpact sim twins --scenarios 0..20000 --jobs 2
 	$(BIN)/wattpact sim control --seeds 0..50
+
+sim-areas: $(VENV)/.stamp ## trades across 2 to 4 areas under seeded faults: 100,000 networks (up to 30 minutes)
+	$(BIN)/wattpact sim areas --seeds 0..100000 --jobs 2 --rare
 
 model: $(VENV)/.stamp ## every state of the view change at small scope, and every fault in it found
 	$(BIN)/wattpact sim model

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from watt_tools import model_cli
+from watt_tools import areas_cli, model_cli
 
 if TYPE_CHECKING:
     from watt_sim.batch import Summary
@@ -75,6 +75,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     elections.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     elections.add_argument("--json", action="store_true", help="print one JSON object")
     elections.set_defaults(handler=_elections)
+    areas_cli.add(actions, parse_range)
     model_cli.add(actions)
 
 
