@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 import pytest
+from watt_rig.mosquitto import free_port
 from watt_wire import batch, checkpoint, record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,3 +146,26 @@ def register_mwh(values: list[int], time_s: int) -> int:
     seconds = time_s - START_S
     joules = sum(values[second // 60 % len(values)] for second in range(seconds))
     return joules * 1_000_000 // PULSE_UJ * PULSE_UJ // 3_600_000
+
+
+@contextlib.contextmanager
+def boot_rom(chip: str, folder: Path) -> Iterator[str]:
+    """A fake of the ESP32's ROM boot loader that keeps what it is told (esp32-mock-bootloader); yields its port."""
+    port = free_port()
+    fake = [sys.executable, "-m", "esp32_mock_bootloader.cli", "run", "--chip", chip, "--port", str(port)]
+    running = subprocess.Popen(fake, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    try:
+        _until_listening(port)
+        yield f"socket://127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait(10)
+
+
+def _until_listening(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the fake boot loader does not listen")

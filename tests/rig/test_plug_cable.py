@@ -8,16 +8,13 @@ import json
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bench_plug import PlugUnderTest
-from watt_rig.mosquitto import free_port
+from bench_tools import boot_rom
 from watt_tools import plug_flash
 from watt_tools.plug_link import Cable, LinkError
 from watt_tools.plug_monitor import MonitorError, monitor
@@ -225,26 +222,9 @@ def test_a_base_image_that_cannot_be_written_is_one_line(tmp_path: Path) -> None
 
 
 def test_a_base_image_is_written_and_verified_by_the_real_esptool(tmp_path: Path) -> None:
-    """Against the ROM boot loader of an ESP32, a fake one that keeps what it is told (esp32-mock-bootloader)."""
     image = tmp_path / "micropython.bin"
     image.write_bytes(b"\xe9\x01\x02\x20" + bytes(range(256)) * 64)
-    port = free_port()
-    fake = [sys.executable, "-m", "esp32_mock_bootloader.cli", "run", "--chip", "esp32", "--port", str(port)]
-    running = subprocess.Popen(fake, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path)
-    try:
-        _until_listening(port)
+    with boot_rom("esp32", tmp_path) as port:
         quiet = ["--before", "no-reset", "--after", "no-reset"]
-        said = plug_flash.flash_base(f"socket://127.0.0.1:{port}", image, "esp32", 460800, quiet)
+        said = plug_flash.flash_base(port, image, "esp32", 460800, quiet)
         assert "Hash of data verified" in said and "0x00001000" in said
-    finally:
-        running.terminate()
-        running.wait(10)
-
-
-def _until_listening(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the fake boot loader does not listen")

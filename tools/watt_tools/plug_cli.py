@@ -21,12 +21,26 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add `plug` to the command line."""
     plug = commands.add_parser("plug", help="flash, provision, watch, calibrate and update a plug")
     actions = plug.add_subparsers(metavar="ACTION", required=True)
+    _add_board(actions)
     _add_flash(actions)
     _add_provision(actions)
     _add_monitor(actions)
     _add_calibrate(actions)
     _add_bundle(actions)
     _add_update(actions)
+
+
+def _add_board(actions: Commands[argparse.ArgumentParser]) -> None:
+    board = actions.add_parser("board", help="make what a new plug gets beside the firmware: board, printed code, keys")
+    board.add_argument("--model", required=True, help="esp32-pzem or athom-plug-v3 (firmware/README.md)")
+    board.add_argument("--rated-w", type=int, default=0, metavar="W", help="of the plug, where it is not the model's")
+    board.add_argument("--release", type=Path, action="append", required=True, metavar="PUB", help="three times")
+    board.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for this plug alone")
+    board.add_argument("--json", action="store_true")
+    board.set_defaults(handler=guarded(_board))
+    release = actions.add_parser("release-key", help="a key for one of the three offices that release firmware")
+    release.add_argument("--out", type=Path, required=True, metavar="FILE", help="the public key goes beside it, .pub")
+    release.set_defaults(handler=guarded(_release_key))
 
 
 def _add_flash(actions: Commands[argparse.ArgumentParser]) -> None:
@@ -116,19 +130,21 @@ def guarded(handler: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
         from watt_gateway.registry import RegistryError
         from watt_node.config import ConfigError
 
-        from watt_tools import plug_bundle, plug_calibrate, plug_flash, plug_link, plug_monitor, plug_pair, plug_tree
+        from watt_tools import plug_board, plug_bundle, plug_calibrate, plug_flash, plug_link, plug_monitor, plug_pair
+        from watt_tools.plug_tree import TreeError
         from watt_tools.plug_update import UpdateError
 
         try:
             return handler(chosen)
         except (
+            plug_board.BoardError,
             plug_bundle.BundleError,
             plug_calibrate.CalibrationError,
             plug_flash.FlashError,
             plug_link.LinkError,
             plug_monitor.MonitorError,
             plug_pair.PairingError,
-            plug_tree.TreeError,
+            TreeError,
             UpdateError,
             RegistryError,
             ConfigError,
@@ -138,6 +154,24 @@ def guarded(handler: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
             return 1
 
     return run
+
+
+def _board(chosen: argparse.Namespace) -> int:
+    from watt_tools import plug_board
+
+    code = plug_board.make(chosen.out, chosen.model, chosen.rated_w, chosen.release)
+    if chosen.json:
+        print(json.dumps({"folder": str(chosen.out), "code": code}))
+    else:
+        print(f"{chosen.out}: board.json, release.bin, code.txt; print on the plug: {plug_board.label(code)}")
+    return 0
+
+
+def _release_key(chosen: argparse.Namespace) -> int:
+    from watt_tools import plug_board
+
+    print(f"{chosen.out}: keep it offline; the plugs get {plug_board.new_release_key(chosen.out)}")
+    return 0
 
 
 def _provision(chosen: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from watt_tools import plug_tree
+from watt_tools import plug_board, plug_tree
 from watt_tools.plug_link import Cable, Facts, LinkError
 
 ESPTOOL_TIMEOUT_S = 600
@@ -80,14 +80,13 @@ def flash(
     Raises LinkError, TreeError, FlashError.
     """
     began_s = time.monotonic()
+    beside = {} if config is None else config_files(config)
     cable = Cable(port)
     facts = cable.facts()
     march = "" if as_source else plug_tree.architecture(facts.mpy)
     with tempfile.TemporaryDirectory() as folder:
         tree = plug_tree.build(Path(folder), march, source)
-        wanted = dict(tree)
-        if config is not None:
-            wanted |= config_files(config)
+        wanted = tree | beside
         difference = compare(plug_tree.hashes(wanted), facts.files, whole)
         sizes = {name: wanted[name].stat().st_size for name in difference.send}
         _check_room(facts, sum(sizes.values()))
@@ -131,13 +130,18 @@ def compare(wanted: Mapping[str, str], held: Mapping[str, str], whole: bool) -> 
 
 
 def config_files(folder: Path) -> dict[str, Path]:
-    """The files of a folder, for the plug's root (board.json, code.txt, ...); FlashError for a .json that is none."""
+    """The files of a folder, for the plug's root; FlashError for a .json that is none or a board that cannot be."""
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     for name in [name for name in files if name.endswith(".json")]:
         try:
             json.loads(files[name].read_text())
         except ValueError as error:
             raise FlashError(f"{files[name]}: not JSON: {error}") from None
+    if "board.json" in files:
+        try:
+            plug_board.check(str(files["board.json"]), files["board.json"].read_bytes())
+        except plug_board.BoardError as error:
+            raise FlashError(str(error)) from None
     return files
 
 
