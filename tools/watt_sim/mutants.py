@@ -110,7 +110,7 @@ def _failing_test(first: tuple[str, ...]) -> str:
 
 def hunt_all(names: list[str], seconds: int = SECONDS_MAX, offset: int = 0) -> Iterator[Kill]:
     """One child process for each bug, in order."""
-    for bug in [bug for bug in BUGS if not names or bug.name in names]:
+    for bug in [bug for bug in BUGS if bug.name in names]:
         command = [sys.executable, "-m", "watt_sim.mutants", bug.name, str(seconds), str(offset)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=WALL_FACTOR * seconds, check=False)
         if done.returncode:
@@ -126,6 +126,31 @@ def median_tries(kills: list[Kill]) -> int:
     tries = sorted(kill.tries if kill.killed_by == "seeds" else NEVER for kill in kills)
     middle = tries[len(tries) // 2]
     return 0 if middle == NEVER else middle
+
+
+def table(hunts: list[list[Kill]]) -> str:
+    """Markdown of the hunts, one row for each bug; *test* marks what no seed of the first hunt has found."""
+    firsts = [kills[0] for kills in hunts]
+    counts = [f"{sum(kill.killed_by == how for kill in firsts)} by {how}" for how in ("seeds", "twins", "test")]
+    survivors = [kill.name for kill in firsts if not kill.killed_by]
+    lines = [
+        f"{len(firsts)} bugs: {', '.join(counts)}; survivors: {', '.join(survivors) or 'none'}.",
+        "",
+        "| bug | rule | first killed by | runs to it | seconds | hunts won by seeds | median runs |",
+        "|---|---|---|--:|--:|--:|--:|",
+    ]
+    for kills in hunts:
+        first = kills[0]
+        seconds = f"{first.seconds_ms / 1000:.1f}"
+        if first.killed_by in ("seeds", "twins"):
+            what = first.where.partition(": ")[2].partition(":")[0]
+            won, median = sum(kill.killed_by == "seeds" for kill in kills), median_tries(kills)
+            rest = f"{first.killed_by}, {what} | {first.tries} | {seconds} | {won} of {len(kills)} | {median or '-'}"
+        else:
+            name = f"*test* `{first.where}`" if first.killed_by else "**nothing**"
+            rest = f"{name} | | {seconds} | | "
+        lines.append(f"| {first.name} | {first.rule} | {rest} |")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> int:
