@@ -104,7 +104,7 @@ def _open(options: Options, say: progress.Reporter) -> network.Network:
         if not (options.folder / "network.json").exists():
             raise DemoFailed(f"{options.folder} is not a demo directory; --fresh removes only those")
         shutil.rmtree(options.folder)
-    resumed = (options.folder / "network.json").exists()
+    resumed, complete = ((options.folder / name).exists() for name in ("network.json", "done.json"))
     scenario = build(homes=options.homes, areas=options.areas)
     micropython, node = find_micropython(), find_node()
     if not micropython:
@@ -115,7 +115,7 @@ def _open(options: Options, say: progress.Reporter) -> network.Network:
     real = sum(1 for home in net.homes if home["interpreter"] != "cpython")
     masters, stations = network.MASTERS, net.areas * network.NODES_PER_AREA
     say.line(
-        f"{'Resuming' if resumed else 'New'} network in {_shown(options.folder)}: {len(net.homes)} homes "
+        f"{'Finished' if complete else 'Resuming' if resumed else 'New'} network in {_shown(options.folder)}: {len(net.homes)} homes "
         f"({real} with the real firmware on real MicroPython), {net.areas} areas of {network.NODES_PER_AREA} stations "
         f"({stations} processes), {masters} masters, broker: {options.broker}"
     )

@@ -1,8 +1,9 @@
 """Which cells a run consists of, stage by stage, and roughly what each costs.
 
-sweep    the paper's grid: every s and n at every delay, all modes, bursts of twenty trades single   the paper's eight
-cells and Figure 9, one trade at a time beyond   larger areas, variants, a crashed cross-node, other batching charge
-a sample with every signature check done, against the same sample with checks looked up
+- sweep: the paper's grid, every s and n at every delay, all modes, bursts of twenty trades;
+- single: the paper's eight cells and Figure 9, one trade at a time;
+- beyond: larger areas, variants, a crashed cross-node, other batching;
+- charge: a sample with every signature check done, against the same sample with checks looked up.
 """
 
 from __future__ import annotations
