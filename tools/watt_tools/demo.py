@@ -114,8 +114,9 @@ def _open(options: Options, say: progress.Reporter) -> network.Network:
     net = network.make(options.folder, scenario, micropython=micropython, wasm_node=node, seed=options.seed)
     real = sum(1 for home in net.homes if home["interpreter"] != "cpython")
     masters, stations = network.MASTERS, net.areas * network.NODES_PER_AREA
+    state = "Finished" if complete else "Resuming" if resumed else "New"
     say.line(
-        f"{'Finished' if complete else 'Resuming' if resumed else 'New'} network in {_shown(options.folder)}: {len(net.homes)} homes "
+        f"{state} network in {_shown(options.folder)}: {len(net.homes)} homes "
         f"({real} with the real firmware on real MicroPython), {net.areas} areas of {network.NODES_PER_AREA} stations "
         f"({stations} processes), {masters} masters, broker: {options.broker}"
     )
