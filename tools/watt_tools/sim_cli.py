@@ -294,11 +294,11 @@ def _mutants(chosen: argparse.Namespace) -> int:
     survivors = [kill.name for kill in kills if not kill.killed_by]
     by = {how: sum(kill.killed_by == how for kill in kills) for how in ("seeds", "twins", "test")}
     if chosen.json:
-        table = [
+        rows = [
             {**asdict(found[0]), "seconds": found[0].seconds_ms / 1000, "median_seeds": median_tries(found)}
             for found in hunts.values()
         ]
-        report = {"planted": len(kills), "killed_by": by, "survivors": survivors, "mutants": table}
+        report = {"planted": len(kills), "killed_by": by, "survivors": survivors, "mutants": rows}
         print(json.dumps(report, indent=2))
     elif chosen.markdown:
         print(table(list(hunts.values())))
