@@ -10,7 +10,7 @@ RIG_DIR ?= rig-run
 RIG_ARGS ?=
 WASM := tools/micropython/node_modules/.stamp
 
-.PHONY: help demo test check device cost sim sim-areas model fuzz bench mutations rows fmt lock clean install
+.PHONY: help demo test check device cost sim sim-areas model fuzz bench kills mutations rows fmt lock clean install
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ fuzz: .venv-fuzz/.stamp ## a million executions of every parser of the chain, gu
 
 bench: $(VENV)/.stamp ## figures, as ratios inside one run
 	$(BIN)/wattpact bench chain
+
+kills: $(VENV)/.stamp ## 200 kill -9 of real stations under load (a quarter of an hour)
+	$(BIN)/wattpact bench kills --kills 200
 
 mutations: install ## 125,000 market certificates with one integer changed; every one must be refused
 	MUTATIONS=100000 $(BIN)/python -m pytest tests/market/test_leaves.py tests/market/test_across.py -k mutations

@@ -34,6 +34,18 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     stores.add_argument("--faults", action="store_true", help="also plant faults in the stores, and see each found")
     stores.add_argument("--json", action="store_true")
     stores.set_defaults(handler=_run_stores)
+    kills = actions.add_parser("kills", help="kill -9 of real stations under load, at random moments")
+    kills.add_argument("--kills", type=int, default=200, metavar="N", help="how many (default 200, some 15 minutes)")
+    kills.add_argument("--seed", type=int, default=0, help="of the random moments; what they hit the machine decides")
+    kills.add_argument("--dir", type=Path, help="where the stations live (default: a temporary folder)")
+    kills.add_argument("--json", action="store_true")
+    kills.set_defaults(handler=_run_kills)
+    soak = actions.add_parser("soak", help="whether the memory of real stations stays flat under a steady load")
+    soak.add_argument("--minutes", type=float, default=60.0, metavar="N", help="(default 60)")
+    soak.add_argument("--rate", type=float, default=200.0, metavar="N", help="transactions a second (default 200)")
+    soak.add_argument("--batch-ms", type=int, default=100, metavar="N", help="less makes more blocks (default 100)")
+    soak.add_argument("--json", action="store_true")
+    soak.set_defaults(handler=_run_soak)
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -68,6 +80,18 @@ def _run_stores(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_stores
 
     return bench_stores.main(max(1, chosen.share), chosen.faults, as_json=chosen.json)
+
+
+def _run_kills(chosen: argparse.Namespace) -> int:
+    from watt_tools import bench_kills
+
+    return bench_kills.main(chosen.kills, chosen.seed, chosen.dir, as_json=chosen.json)
+
+
+def _run_soak(chosen: argparse.Namespace) -> int:
+    from watt_tools import bench_soak
+
+    return bench_soak.main(chosen.minutes, chosen.rate, chosen.batch_ms, as_json=chosen.json)
 
 
 def _counts(text: str) -> list[int]:

@@ -26,7 +26,7 @@ from watt_chain.transaction import make_transaction
 from watt_node.config import TlsSection
 
 from watt_tools.certificates import Authority
-from watt_tools.children import Children
+from watt_tools.children import Children, command
 
 AREA = 1
 START_S = 1_700_000_000
@@ -48,13 +48,25 @@ def make_key(name: str) -> PrivateKey:
 class BenchNet:
     """The folder, the daemons and the transactions of one run."""
 
-    def __init__(self, folder: Path, nodes: int, block: int, verifiers: str = "all", timeout_ms: int = 8000) -> None:
-        """Makes the folder anew. `block`: most transactions of a block; `verifiers`: the stations' setting."""
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int,
+        block: int,
+        verifiers: str = "all",
+        timeout_ms: int = 8000,
+        users: int = USERS,
+        **more: int | str,
+    ) -> None:
+        """Makes the folder anew. `block`: most transactions of a block; `verifiers`: the stations' setting.
+
+        `more`: further keys of `[node]`.
+        """
         self.folder = folder
         self.nodes = self.running = nodes
         self.keys = [make_key(f"node {index}") for index in range(nodes)]
-        self.users = [make_key(f"user {number}") for number in range(USERS)]
-        self._settings = {"transactions_max": block, "verifiers": verifiers, "timeout_ms": timeout_ms}
+        self.users = [make_key(f"user {number}") for number in range(users)]
+        self._settings = {"transactions_max": block, "verifiers": verifiers, "timeout_ms": timeout_ms, **more}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.authority = Authority(folder / "tls", "bench")
@@ -74,14 +86,19 @@ class BenchNet:
 
     # --- daemons
 
-    def start(self, absent: int = 0) -> None:
-        """Start every station, but not the last `absent`, and wait until each has its peers."""
+    def start(self, absent: int = 0, *, measured: bool = True) -> None:
+        """Start every station, but not the last `absent`, and wait until each has its peers.
+
+        `measured`: with the counters of bench_node.py; without, it is what a deployment runs and nothing else.
+        """
         self.running = self.nodes - absent
         for index in range(self.running):
             name = f"node{index}"
             path = self.folder / f"{name}.toml"
             path.write_text(self._configuration(index))
-            words = [sys.executable, "-m", "watt_tools.bench_node", str(path), str(self._dump_path(index))]
+            words = command("station", "run", "--config", str(path))
+            if measured:
+                words = [sys.executable, "-m", "watt_tools.bench_node", str(path), str(self._dump_path(index))]
             self.children.start(name, words, self.folder / f"{name}.log")
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not all(self._is_complete(index) for index in range(self.running)):
@@ -101,7 +118,7 @@ class BenchNet:
     def status(self, index: int) -> dict[str, Any]:
         """The station's status file; empty before its first."""
         try:
-            found: dict[str, Any] = json.loads((self._data(index) / "status.json").read_text())
+            found: dict[str, Any] = json.loads((self.data(index) / "status.json").read_text())
         except FileNotFoundError:
             return {}
         return found
@@ -121,14 +138,15 @@ class BenchNet:
 
     def disk_bytes(self) -> list[int]:
         """Bytes of the block logs."""
-        return [(self._data(index) / "blocks.log").stat().st_size for index in range(self.running)]
+        return [(self.data(index) / "blocks.log").stat().st_size for index in range(self.running)]
 
     def tls(self, name: str) -> TlsSection:
         """Certificate of a name."""
         certificate, private = self.authority.issue(name)
         return TlsSection(ca=self.authority.ca_path, cert=certificate, key=private)
 
-    def _data(self, index: int) -> Path:
+    def data(self, index: int) -> Path:
+        """A station's data folder."""
         return self.folder / f"node{index}"
 
     def _dump_path(self, index: int) -> Path:
@@ -148,7 +166,7 @@ class BenchNet:
         text = _table("network", {"genesis": folder / "genesis.bin", "regulator": self.genesis.regulator.hex()})
         text += _table("clock", {"machine_start_ms": 0, "protocol_start_s": 0, "speed": 1})
         settings = {"batch_ms": 100, **self._settings}
-        where = {"chain": AREA, "index": index, "key": key_path.absolute(), "data": self._data(index).absolute()}
+        where = {"chain": AREA, "index": index, "key": key_path.absolute(), "data": self.data(index).absolute()}
         text += _table("node", {**where, **settings})
         text += _table("tls", {"ca": tls.ca.absolute(), "cert": tls.cert.absolute(), "key": tls.key.absolute()})
         text += _table("listen", {"host": HOST, "port": self.ports[index]})

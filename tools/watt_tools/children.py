@@ -61,6 +61,11 @@ class Children:
         self._spawn(child)
         return child
 
+    def again(self, child: Child) -> None:
+        """Start a child that has ended, at once and however often."""
+        assert child.pid is None
+        self._spawn(child)
+
     def watch(self) -> None:
         """Restart what died. Raises ChildFailed for a daemon that refuses to run."""
         now_s = time.monotonic()

@@ -1,0 +1,52 @@
+"""The soak: what it calls flat, and one short run of real stations."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from watt_tools import bench_soak, cli
+from watt_tools.bench_soak import Found, Point, report
+
+
+def run_of(mib_at: list[float], blocks_each: int = 1000) -> Found:
+    """One point for each value; the second station is always 1 MiB larger."""
+    found = Found(100.0, 100)
+    for number, mib in enumerate(mib_at, 1):
+        found.points.append(Point(float(number), number * blocks_each, number * 6000, [mib, mib + 1]))
+    return found
+
+
+def test_memory_that_rises_and_falls_with_the_segments_is_flat() -> None:
+    teeth = [80 + number % 4 * 3.0 for number in range(24)]
+    found = run_of([60, 70, 75, *teeth])
+    assert found.verdict == "flat" and found.growth() == [0, 0] and found.slopes() == [0, 0]
+
+
+def test_memory_that_grows_below_its_teeth_grows() -> None:
+    found = run_of([80 + number % 4 * 3.0 + number * 0.3 for number in range(24)])
+    assert found.verdict == "grows"
+    assert all(0.2 < one < 0.4 for one in found.slopes())
+    assert "grows" in report(found)
+
+
+def test_a_run_shorter_than_three_segments_is_not_judged() -> None:
+    assert run_of([80.0] * 12).verdict.startswith("too short")
+
+
+@pytest.mark.parametrize(("growth", "code"), [(0.0, 0), (1.0, 1)])
+def test_the_exit_code_is_1_when_memory_grows(growth: float, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def measured(_net: object, found: Found, _minutes: float) -> None:
+        found.points = run_of([80 + growth * number for number in range(24)]).points
+
+    monkeypatch.setattr(bench_soak, "_measure", measured)
+    monkeypatch.setattr(bench_soak.BenchNet, "start", lambda *_, **__: None)
+    assert bench_soak.main(1, 100, 100, as_json=True) == code
+
+
+@pytest.mark.e2e
+def test_a_short_run_reads_the_memory_of_every_station(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "soak", "--minutes", "0.1", "--rate", "50", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"].startswith("too short") and found["transactions"] > 50
+    assert len(found["points"]) > 10 and all(mib > 20 for point in found["points"] for mib in point[2:])
