@@ -118,7 +118,7 @@ class Client:
         loops: list[Awaitable[None]] = [self._load()]
         for index in range(self._net.nodes):
             loops += [self._follow(index), self._lane(index)]
-        self._tasks = [asyncio.ensure_future(one) for one in loops]  # type: ignore[arg-type]
+        self._tasks = [asyncio.ensure_future(one) for one in loops]
 
     def check(self) -> None:
         """Raise what a loop of this client has died of."""
