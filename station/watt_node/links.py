@@ -53,9 +53,12 @@ BANNED_MAX = 256
 """Names remembered; more certificates than that are not in use in one place."""
 
 FAULTS = frozenset(
-    ("frame-form", "message-form", "wrong-chain", "wrong-sender", "frame-signature", "tx-form", "tx-signature")
+    (
+        *("frame-form", "message-form", "wrong-chain", "wrong-sender", "frame-signature", "tx-form", "tx-signature"),
+        *("prepared-signature", "new-view-quorum"),
+    )
 )
-"""Reasons of the replica that no honest validator gives it."""
+"""Reasons of the replica that no honest validator gives it; the last two cost up to q checks more than the frame's."""
 
 
 class Link:

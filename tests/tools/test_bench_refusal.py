@@ -6,6 +6,7 @@ import json
 
 import pytest
 from watt_chain.pbft.messages import TALK
+from watt_node.links import FAULTS
 from watt_tools import cli
 from watt_tools.bench_refusal import Stand, forged
 
@@ -36,6 +37,24 @@ def test_the_genuine_message_passes_its_signature(kind: str) -> None:
     assert "frame-signature" not in [rejected.reason for rejected in stand.replica.take_output().rejected]
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason", "checks"),
+    [
+        ("view-change, last vote inside", "prepared-signature", 4),
+        ("new-view, last vote inside", "new-view-quorum", 7),
+        ("sync-blocks, last vote inside", "sync-block", 3),
+    ],
+)
+def test_what_only_a_validator_can_send_is_refused_after_its_last_vote(kind: str, reason: str, checks: int) -> None:
+    stand = Stand()
+    frame = stand.insiders()[kind]
+    stand.checks = 0
+    stand.refuse(frame)
+    assert [rejected.reason for rejected in stand.replica.take_output().rejected] == [reason]
+    assert stand.checks == checks and stand.ledger.head.height == 0
+    assert reason in FAULTS or reason == "sync-block"  # an honest one may send a block of a list that is over
+
+
 def test_a_forged_transaction_costs_one_check() -> None:
     stand = Stand()
     assert stand.replica.submit(forged(stand.transaction()), 1) == "tx-signature"
@@ -46,4 +65,5 @@ def test_the_command_prints_every_kind(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setattr("watt_tools.bench_refusal.ROUNDS", 2)
     assert cli.main(["bench", "refusals", "--json"]) in (0, 1)  # the ratio of two repetitions proves nothing
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == [*KINDS, "transaction"] and {row["checks"] for row in found.values()} == {0, 1}
+    assert list(found) == [*KINDS, *Stand().insiders(), "transaction"]
+    assert {row["checks"] for name, row in found.items() if "inside" not in name} == {0, 1}
