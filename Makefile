@@ -10,7 +10,7 @@ RIG_DIR ?= rig-run
 RIG_ARGS ?=
 WASM := tools/micropython/node_modules/.stamp
 
-.PHONY: help demo test check device cost sim sim-areas model fuzz bench kills mutations rows fmt lock clean install
+.PHONY: help demo test check device cost cuts rig sim sim-areas model fuzz bench kills mutations rows fmt lock clean install
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ device: install ## the portable tests on both MicroPython interpreters, with a d
 
 cost: install .venv-count/.stamp ## what signatures and verifications cost on an ESP32, by counted instructions (two minutes)
 	$(BIN)/python tools/micropython/count.py
+
+cuts: install ## power cut at every flash write of an update, of the books and of the register (ten minutes)
+	EVERY_CUT=1 $(BIN)/python -m pytest tests/plug/test_power_cuts.py -s -q
 
 rig: install ## three virtual plugs through a day with faults, flashed by mpremote, on a real Mosquitto (11 minutes)
 	@CI=true tools/need-mosquitto.sh

@@ -48,19 +48,18 @@ def drawn(status: dict[str, Any], codes: dict[str, str], power: dict[str, deque[
     """The picture of a bench."""
     world = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(status["world_s"]))
     head = Text(f"bench  {world} UTC  x{status['speed']}  {status['hours']} h", style="bold")
-    parts: list[Any] = [head, _plugs(status, codes, power)]
+    parts: list[Any] = [head, _plugs(status, power)]
     if status["meters"]:
         parts.append(_meters(status))
     parts.append(_lines(status))
+    parts.append(_ports(status, codes))
     return Group(*parts)
 
 
-def _plugs(status: dict[str, Any], codes: dict[str, str], power: dict[str, deque[int]]) -> Table:
+def _plugs(status: dict[str, Any], power: dict[str, deque[int]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("plug", "state", "hours", "W", "", "Wh", "boots", "cuts", "air", "port"):
+    for title in ("plug", "state", "hours", "W", "", "Wh", "boots", "cuts", "air"):
         table.add_column(title, justify="right" if title in ("hours", "W", "Wh", "boots", "cuts") else "left")
-    if codes:
-        table.add_column("code")
     for name, plug in status["plugs"].items():
         life = plug["life"]
         row = [
@@ -73,10 +72,18 @@ def _plugs(status: dict[str, Any], codes: dict[str, str], power: dict[str, deque
             str(life["boots"]),
             str(life["cuts"]),
             "yes" if plug["wifi"] else Text("gone", style="red"),
-            short(plug["port"]),
         ]
-        table.add_row(*row, *([codes.get(name, "")] if codes else []))
+        table.add_row(*row)
     return table
+
+
+def _ports(status: dict[str, Any], codes: dict[str, str]) -> Text:
+    """Where `wattpact plug --port` finds each plug, whole, so that it can be copied; and its printed code."""
+    text = Text(style="dim")
+    for name, plug in status["plugs"].items():
+        code = f"  code {codes[name]}" if name in codes else ""
+        text.append(f"\n{name}: --port {plug['port']}{code}")
+    return text
 
 
 def _state(plug: dict[str, Any]) -> Text:
