@@ -106,8 +106,8 @@ class Follower:
         self._pairs: dict[int, Pair] = {}
         self._across: dict[int, CrossTrade] = {}
         "Our trades with other areas."
-        self._searched = False
-        "Whether all pairs of the event were looked through: they are made in one block and never added to."
+        self._searched = 0
+        "Pairs of the event that were looked through; a second round of the matching adds some."
         self._height = 0
         self._plan: HomePlan | None = None
         self._plan_next_s = 0
@@ -200,9 +200,9 @@ class Follower:
         self.row = _object(proven, result_row_key(event.event, me), ResultRow)
         sealed = _object(proven, sealed_key(event.event, me), Sealed)
         proofs = [proven]
-        if event.pairs and sealed is not None and (self._pairs or not self._searched):
+        if event.pairs and sealed is not None and (self._pairs or event.pairs > self._searched):
             proofs += await self._fetch_pairs(me, event)
-            self._searched = True
+            self._searched = event.pairs
         index = _object(proven, index_key(event.event, me), CrossIndex)
         if index is not None:
             proofs += await self._fetch_trades(event, index.numbers)
@@ -233,9 +233,9 @@ class Follower:
         raise QueryFailed("overtaken")
 
     async def _fetch_pairs(self, me: bytes, event: AreaEvent) -> list[Proven]:
-        """Our pairs at present. All pairs are asked for once; then only those that are ours."""
-        known = [key for key in pair_keys(event) if int(key.rsplit(b"/", 1)[1]) in self._pairs]
-        keys = known or pair_keys(event)
+        """Our pairs at present. Each pair is asked for once; then only those that are ours."""
+        numbered = [(key, int(key.rsplit(b"/", 1)[1])) for key in pair_keys(event)]
+        keys = [key for key, number in numbered if number in self._pairs or number > self._searched]
         proofs: list[Proven] = []
         for start in range(0, len(keys), KEYS_MAX):
             proven = await self._light.state(keys[start : start + KEYS_MAX], self._height)
@@ -366,7 +366,7 @@ class Follower:
         return changed
 
     def _begin(self, event: AreaEvent) -> None:
-        self._pairs, self._searched, self._plan, self.row, self.trades = {}, False, None, None, 0
+        self._pairs, self._searched, self._plan, self.row, self.trades = {}, 0, None, None, 0
         self._across = {}
         raw = self._store.recall(_bid_key(event.event))
         self.bid = None if raw is None else decode_bid(raw)

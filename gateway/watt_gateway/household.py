@@ -272,7 +272,8 @@ def _confirm(facts: Facts, bid: SealedBid | None, plan: Plan | None, _salt: Salt
         return Decision(plan=_home_plan(facts))  # what both sides confirmed stands: the home may know early
     if not ours or bid is None:
         return Decision(note="" if bid is None else "no-pairs")
-    problem = problem_of(facts.pairs, bid, facts.me, facts.trades)
+    live = [pair for pair in facts.pairs if pair.state != PairState.DROPPED]  # those of a first round may be there too
+    problem = problem_of(live, bid, facts.me, facts.trades)
     choice = NewItem("Confirmtransaction", f"choice/{number}", codec.encode(Confirmtransaction(number, not problem)))
     if problem:
         return Decision(calls=(choice,), note=problem)

@@ -1,20 +1,23 @@
 """The aggregator's office: closes the collection of bids, clears the market, settles credit and amounts.
 
 Functions of the paper it signs (section 4.1): GetUsersInformation() and QualificationVerification() end with Qualify in
-each area; MaxUsersProfit() is the clearing and its Match on the main chain; SettlementCredit() and SettlementAmount()
-in each area.
+each area; MaxUsersProfit() is the clearing and its Match on the main chain, and where the rules have a second round
+Reopen and Rematch in each area; SettlementCredit() and SettlementAmount() in each area.
 
 `due` is a function of the ledgers and the clock; only the clearing, which takes time, is remembered, and a restart
 simply clears again: the certificate makes one correct answer as good as another.
 """
 
-from watt_chain.contract import cross_area, objects
+from watt_chain.contract import cross_area, objects, rematch
+from watt_chain.contract.bidding import book_root
 from watt_chain.contract.contest import Best, best_key
 from watt_chain.contract.credit import contracts_of
 from watt_chain.contract.event import State
 from watt_chain.contract.kinds import EventCall, Match
 from watt_chain.contract.market import budgeted
 from watt_chain.contract.objects import NO_REGISTER, AreaEvent, EventMeter, MainEvent, Pair
+from watt_chain.contract.rematch import Rebook
+from watt_chain.contract.rematch_kinds import Rematch, Reopen
 
 from watt_master.clearing import Clearing
 from watt_master.desk import Wish
@@ -42,13 +45,14 @@ class Aggregator:
             main = view.main_event(number)
             if main is not None and main.state is State.ANNOUNCED:
                 wishes += self._matching(view, main, now_s, now_ms)
-            else:
+            elif main is None or main.state is not State.MATCHED:  # until then areas may be cleared a second time
                 self.clearing.forget(number)
         for chain in view.areas():
             for number in view.numbers(chain):
                 event = view.area_event(chain, number)
                 if event is not None:
                     wishes += _area_calls(view, chain, event, now_s)
+                    wishes += self._second_round(view, chain, event, now_s, now_ms)
         return wishes
 
     def _matching(self, view: View, main: MainEvent, now_s: int, now_ms: int) -> list[Wish]:
@@ -76,6 +80,26 @@ class Aggregator:
         elif best is not None and best.solution.value_u >= solution.value_u:
             return []
         return [Wish(MAIN, "Match", f"event {main.event}", Match(solution), stage)]
+
+    def _second_round(self, view: View, chain: int, event: AreaEvent, now_s: int, now_ms: int) -> list[Wish]:
+        """Reopen(), then the matching of what is left (U25)."""
+        rules = view.rules(chain, event.rules_version)
+        opens_s = None if rules is None else rematch.opens_s(event.spec, rules)
+        if event.state is not State.MATCHED or rules is None or opens_s is None:
+            return []
+        if not opens_s <= now_s < rematch.ends_s(event.spec, rules):
+            return []
+        name, rebook = f"event {event.event}", view.read(chain, rematch.rebook_key(event.event), Rebook)
+        if rebook is None:
+            return [Wish(chain, "Reopen", name, Reopen(event.event), str(event.state))]
+        if rebook.over:
+            return []
+        spec, inside = rematch.terms_of(event, rebook, rules)
+        roots, books = [book_root(rebook.book)], [rebook.book]
+        solution = self.clearing.solution(spec, roots, books, inside, now_ms)
+        if solution is None or not solution.value_u:
+            return []
+        return [Wish(chain, "Rematch", name, Rematch(event.event, solution), "reopened")]
 
     def status(self) -> dict[str, object]:
         """For status.json."""

@@ -25,6 +25,7 @@ from watt_chain.contract import (
     market,
     objects,
     orders,
+    rematch,
     rules,
 )
 from watt_chain.contract import main as main_chain
@@ -61,6 +62,7 @@ OBJECTS: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     "sealed/<n>/<id8>": ("area", objects.Sealed, "a sealed bid"),
     "history/<id8>/<day mod 32>": ("area", baseline.DayRegisters, "a plug's registers of one day, for the baseline"),
     "book/<n>": ("area", market.Book, "the qualified bids"),
+    "rebook/<n>": ("area", rematch.Rebook, "what the second round of a matching may use"),
     "pair/<n>/<k>": ("area", objects.Pair, "a matched pair"),
     "cross/<n>/<k> (area)": ("area", cross_objects.CrossTrade, "the area's half of a trade across areas"),
     "trades/<n>/<id8>": ("area", cross_objects.CrossIndex, "a user's trades across areas"),

@@ -9,7 +9,9 @@ from contract_world import AGGREGATOR, GRID, Play, World, usual_plans
 from watt_chain.contract import cross_kinds, kinds
 from watt_chain.contract.bidding import commitment_of
 from watt_chain.contract.event import MAIN_TRANSITIONS, OPEN_STATES, TRANSITIONS, MainTrigger, State, Trigger
+from watt_chain.contract.market import Solution
 from watt_chain.contract.orders import PAIR_TRANSITIONS, PairState, PairStep
+from watt_chain.contract.rematch_kinds import Rematch, Reopen
 
 BEFORE_ABORT = {State.ABORTED: State.QUALIFIED}
 
@@ -33,6 +35,8 @@ def calls(world: World, play: Play) -> dict[str, tuple[object, object]]:
         "Qualify": (AGGREGATOR, kinds.EventCall(1)),
         "Confirmtransaction": (plan.home.key, kinds.Confirmtransaction(1, True)),
         "Confirm": (plan.home.key, kinds.Confirm(1, 1, True)),
+        "Reopen": (AGGREGATOR, Reopen(1)),
+        "Rematch": (AGGREGATOR, Rematch(1, Solution(1, 0, [], 0, 0))),
         "CrossOp": (plan.home.key, cross_kinds.CrossOp(1, [1], True)),
         "SettlementCredit": (AGGREGATOR, kinds.EventCall(1)),
         "SettlementAmount": (AGGREGATOR, kinds.EventCall(1)),

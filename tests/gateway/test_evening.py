@@ -15,13 +15,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from contract_world import AGGREGATOR, Plan, Play, World, make_spec
 from contract_world import Home as Household
-from contract_world import Plan, Play, World, make_spec
+from msgspec.structs import replace
 from plug_stand_in import PlugStandIn
 from watt_chain import codec
+from watt_chain.contract import kinds, rematch
 from watt_chain.contract.event import State
 from watt_chain.contract.objects import Plug, plug_key
 from watt_chain.contract.orders import PairState
+from watt_chain.contract.rematch_kinds import Rematch, Reopen
+from watt_chain.contract.rules import RULES_1, RuleSet
 from watt_chain.ledger import AppliedBlock
 from watt_chain.light import ReceiptProof, StateProof
 from watt_chain.transaction import txid
@@ -178,8 +182,8 @@ class Gateway:
         return payload
 
 
-def evening(tmp_path: Path, homes: int = 2) -> tuple[World, Station, Gateway, Gateway]:
-    world = World(areas=1, homes=[Household(number, 1) for number in range(homes)])
+def evening(tmp_path: Path, homes: int = 2, rules: RuleSet = RULES_1) -> tuple[World, Station, Gateway, Gateway]:
+    world = World(areas=1, rules=rules, homes=[Household(number, 1) for number in range(homes)])
     station = Station(world, 1)
     seller = Gateway(
         world, station, world.homes[0], tmp_path / "a", {"side": "sell", "price_u_per_wh": 300, "slot_wh": [50] * 4}
@@ -194,7 +198,12 @@ def evening(tmp_path: Path, homes: int = 2) -> tuple[World, Station, Gateway, Ga
 
 
 async def play(
-    world: World, station: Station, gateways: list[Gateway], loads: list[list[int]], others: list[Plan] | None = None
+    world: World,
+    station: Station,
+    gateways: list[Gateway],
+    loads: list[list[int]],
+    others: list[Plan] | None = None,
+    second_round: Callable[[], None] | None = None,
 ) -> None:
     """The whole event; what the households do, their gateways do. `others` have no gateway and play along."""
     spec = make_spec()
@@ -214,6 +223,10 @@ async def play(
     steps.match()
     await all_look()
     await all_look()
+    if second_round is not None:
+        second_round()
+        await all_look()
+        await all_look()
     steps.confirm()
     await all_look()
     steps.window()
@@ -372,6 +385,36 @@ def test_a_bill_holds_nothing_of_other_households(tmp_path: Path) -> None:
                 assert not key.startswith((b"account/", b"user/", b"result/")) or key.endswith(
                     gateway.household.id.hex().encode()
                 )
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.row("J12", "J13", "J14")
+def test_households_take_what_the_second_round_of_a_matching_brings_them(tmp_path: Path) -> None:
+    """A stranger refuses what it was matched with; the seller it leaves alone and a buyer that had nothing meet."""
+    rules = replace(RULES_1, version=3, rematch_s=100, gap_ppm=1_000_000)
+
+    async def scenario() -> None:
+        world, station, seller, buyer = evening(tmp_path, 3, rules)
+        stranger = Plan(world.homes[2], "buy", 950, [50] * 4, [160] * 4, confirm=False)
+
+        def second_round() -> None:
+            assert [pair.buyer for pair in world.pairs(1)] == [stranger.home.id]
+            refusal = kinds.Confirmtransaction(1, False)
+            assert world.call(1, stranger.home.key, "Confirmtransaction", refusal) == ""
+            world.now_s = rematch.opens_s(make_spec(), rules) or 0
+            assert world.call(1, AGGREGATOR, "Reopen", Reopen(1)) == ""
+            found = codec.decode(world.ledgers[1].state.get(rematch.rebook_key(1)) or b"", rematch.Rebook)
+            solution = world.market.clear([found.book], *rematch.terms_of(world.event(1), found, rules))
+            assert world.call(1, AGGREGATOR, "Rematch", Rematch(1, solution)) == ""
+
+        await play(world, station, [seller, buyer], [[110] * 4, [200] * 4], [stranger], second_round)
+        assert [pair.state for pair in world.pairs(1)] == [PairState.DROPPED, PairState.SETTLED]
+        for gateway in (seller, buyer):
+            assert gateway.outgoing.refused == {}
+            assert check(world, gateway.folder) == []
+            assert world.row(gateway.household).agreed_wh == 160
+        assert buyer.plans[0]["slots"] == [200] * 4 and buyer.plans[0]["trades"] == 1
 
     asyncio.run(scenario())
 

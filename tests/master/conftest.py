@@ -31,7 +31,8 @@ from watt_chain.contract.objects import (
     result_row_key,
     sealed_key,
 )
-from watt_chain.contract.rules import RULES_1
+from watt_chain.contract.orders import PairState
+from watt_chain.contract.rules import RULES_1, RuleSet
 from watt_chain.crypto import PrivateKey, id8, sha256
 from watt_chain.genesis import AreaGenesis, Genesis, Validator, network_of, quorum
 from watt_chain.ledger import AppliedBlock, Ledger
@@ -209,8 +210,9 @@ class Chain:
 class World:
     """The network and one master; `run` lets the protocol clock go until the event is over."""
 
-    def __init__(self, folder: Path, homes: list[Home] | None = None) -> None:
+    def __init__(self, folder: Path, homes: list[Home] | None = None, rules: RuleSet = RULES_1) -> None:
         self.folder = folder
+        self.refusing: set[bytes] = set()  # households that do not take their matching result; never iterated
         self.homes = homes if homes is not None else [home for area in (1, 2) for home in default_homes(area)]
         validators = {
             number: [Validator(f"c{number}-n{index}", key(100 + number * 10 + index).public) for index in range(NODES)]
@@ -219,7 +221,7 @@ class World:
         self.genesis = Genesis(
             "test", START_S, REGULATOR.public, GRID.public, AGGREGATOR.public, validators[0],
             [AreaGenesis(1, "area1", validators[1]), AreaGenesis(2, "area2", validators[2])],
-            [codec.encode(RULES_1)], 1, 1_000_000,
+            [codec.encode(rules)], rules.version, 1_000_000,
         )  # fmt: skip
         self.network = network_of(self.genesis)
         self.chains = {number: Chain(self.genesis, number) for number in (0, 1, 2)}
@@ -324,13 +326,16 @@ class World:
 
     def _confirm(self, home: Home, chain: Chain, sealed: Sealed | None) -> None:
         event = View({home.area: chain.ledger}).area_event(home.area, 1)
-        if event is None or event.state is not State.MATCHED or sealed is None or sealed.choice != "open":
+        if event is None or event.state is not State.MATCHED or sealed is None or sealed.choice == "refuse":
             return
         pairs = [codec.decode(chain.ledger.state.get(pair_key(1, k)) or b"", Pair) for k in range(1, event.pairs + 1)]
-        mine = [pair for pair in pairs if home.id in (pair.seller, pair.buyer)]
+        done = (PairState.SELLER_CONFIRMED if home.side == "sell" else PairState.BUYER_CONFIRMED, PairState.CONFIRMED)
+        mine = [pair for pair in pairs if home.id in (pair.seller, pair.buyer) and pair.state != PairState.DROPPED]
         if mine:
-            chain.call(home.key, "Confirmtransaction", kinds.Confirmtransaction(1, True))
-            for pair in mine:
+            accepts = home.id not in self.refusing
+            if sealed.choice == "open":
+                chain.call(home.key, "Confirmtransaction", kinds.Confirmtransaction(1, accepts))
+            for pair in (pair for pair in mine if accepts and pair.state not in done):
                 chain.call(home.key, "Confirm", kinds.Confirm(1, pair.number, True))
 
     def settle(self) -> None:
@@ -415,8 +420,8 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def make_world(tmp_path: Path) -> Callable[..., World]:
-    def make(name: str = "w", homes: list[Home] | None = None) -> World:
+    def make(name: str = "w", homes: list[Home] | None = None, rules: RuleSet = RULES_1) -> World:
         (tmp_path / name).mkdir()
-        return World(tmp_path / name, homes)
+        return World(tmp_path / name, homes, rules)
 
     return make

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from watt_chain.contract.event import State
+from watt_chain.contract.rules import RULES_1
 from watt_master.grid import XY_UNKNOWN_MS
 from watt_node.config import FieldProblem
 
@@ -118,6 +119,26 @@ def test_given_an_area_without_any_bid_then_the_event_still_closes_there(make_wo
     finish(from_area)
     assert from_area.view.main_event(1).state is State.CLOSED
     assert from_area.view.area_event(2, 1).pairs == 0
+
+
+@pytest.mark.row("J12", "J13", "J15")
+def test_given_a_refusal_and_a_second_round_when_the_clock_runs_then_what_it_frees_finds_another_partner(
+    make_world: Any,
+) -> None:
+    """'If users are not satisfied with the matching results, they can choose not to participate' (A17, U25)."""
+    rules = replace(RULES_1, rematch_s=450, gap_ppm=1_000_000)
+    plain, world = make_world("plain", rules=replace(rules, rematch_s=0)), make_world("rematch", rules=rules)
+    for one in (plain, world):
+        one.homes[3].slot_wh = [120, 120]  # it wants more than the dearer buyer leaves
+        one.refusing.add(one.homes[2].id)
+        finish(one)
+    assert world.view.main_event(1).state is State.CLOSED
+    assert world.calls("Reopen", 1) == world.calls("Rematch", 1) == [""]
+    assert world.calls("Reopen", 2) == [""] and world.calls("Rematch", 2) == []  # nothing was free there
+    assert plain.row(plain.homes[3]).agreed_wh == 120
+    assert world.row(world.homes[3]).agreed_wh == 240
+    assert world.money_u(1) == 4 * 50_000_000
+    assert plain.calls("Reopen", 1) == []
 
 
 def test_given_an_event_when_status_is_asked_then_state_books_matches_and_gap_are_shown(world: Any) -> None:

@@ -17,6 +17,7 @@ from watt_chain import codec
 from watt_chain.contract import kinds
 from watt_chain.contract.bidding import commitment_of
 from watt_chain.contract.objects import Sealed, account_key, sealed_key
+from watt_chain.contract.rules import RULES_1, RuleSet
 from watt_chain.crypto import id8, sha256
 from watt_chain.genesis import sign_genesis
 from watt_tools.export import canonical
@@ -87,7 +88,7 @@ def make_home(master: Any, records: dict[bytes, list[bytes]], habits: Habits, *a
     return Home()
 
 
-def make_world(master: Any, folder: Path, people: list[Any]) -> Any:
+def make_world(master: Any, folder: Path, people: list[Any], rules: RuleSet) -> Any:
     """The master's world with households that follow their habits."""
 
     class World(master.World):  # type: ignore[name-defined,misc]
@@ -121,10 +122,12 @@ def make_world(master: Any, folder: Path, people: list[Any]) -> Any:
             elif sealed is not None and sealed.choice == "open" and sealed.status == "qualified":
                 chain.call(home.key, "Confirmtransaction", kinds.Confirmtransaction(1, False))
 
-    return World(folder, people)
+    return World(folder, people, rules)
 
 
-def play(folder: Path, *people: Any, until_s: int = END_S) -> tuple[Any, dict[bytes, list[bytes]]]:
+def play(
+    folder: Path, *people: Any, until_s: int = END_S, rules: RuleSet = RULES_1
+) -> tuple[Any, dict[bytes, list[bytes]]]:
     """Run a whole event. `people` are (habits, area, number, side, price, use_wh); by default a seller that keeps two
     thirds of its promise and a buyer that keeps its quota, both in area 1."""
     master = load_master_world()
@@ -134,7 +137,7 @@ def play(folder: Path, *people: Any, until_s: int = END_S) -> tuple[Any, dict[by
         (Habits(), 1, 2, "buy", 900, master.QUOTA_WH + 60),
     )
     homes = [make_home(master, records, habits, *about) for habits, *about in people or usual]
-    world = make_world(master, folder, homes)
+    world = make_world(master, folder, homes, rules)
     world.run(world.genesis.protocol_start_s + until_s)
     return world, records
 

@@ -9,7 +9,7 @@ Rules version credit_start credit_cap credit_reward credit_penalty credit_bar wa
  price_floor_ppm price_top_ppm block_points points_per_event excluded_classes break_even_ppm full_weight_wh fresh_s
  price_rule charge_rule budget_ppm headroom_w comfort_steps_ppm reading valley escrow_cap_u improve_s baseline_days
  baseline_high adjust_ppm partner_days daily_gain_max decay_days rehab_per_day rp_days rp_energy_factor
- response_budget_u crossings
+ response_budget_u crossings rematch_s
 Spec event kind slot_s slots required_ppm open_s commit_close_s reveal_close_s match_by_s confirm_close_s
  window_start_s meter_close_s settle_by_s alpha_u_per_wh x_ms y_ms budget_u units normal_price_u_per_wh
  compensation_price_u_per_wh profile_wh_per_mwh

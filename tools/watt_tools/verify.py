@@ -330,7 +330,9 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
             need([event.opened[row[1]][:4] for row in rows] == opened, "the book is not what was revealed")
         said = {(c.me.id, c.fields[1], c.fields[2]) for c in self.of("Confirm", number)}
         said |= {(c.me.id, 0, c.fields[1]) for c in self.of("Confirmtransaction", number)}
-        for k, (o, b, slot_wh) in enumerate(event.slices[self.chain], 1):
+        rest, second = self.state[self.chain].get(f"rebook/{number}"), self.of("Rematch", number)
+        again = [(rest[1][o], rest[2][b], wh) for call in second for o, b, wh in call.fields[1][2][0][1]]
+        for k, (o, b, slot_wh) in enumerate([*event.slices[self.chain], *again], 1):
             (_, seller, ask, _, credit, *_), (_, buyer, limit, *_) = book[0][o], book[1][b]
             risk = rules.risk_u_per_wh * (rules.credit_cap - min(credit, rules.credit_cap)) // rules.credit_cap
             told = self.state[self.chain][f"pair/{number}/{k}"][8] if rules.price_rule != "k-double" else []

@@ -139,10 +139,10 @@ def qualify(session: Session, signer: Account, fields: EventCall) -> None:
     session.emit(MAIN_CHAIN, "BookClosed", BookClosed(event.event, codec.encode(book), root))
 
 
-def most_wh(sealed: Sealed) -> int:
-    """The most energy that an opened bid can be matched with."""
-    energy_wh = sum(sealed.slot_wh)
-    return min(energy_wh, sealed.total_wh) if sealed.total_wh else energy_wh
+def most_wh(row: Sealed | Offer | Bid) -> int:
+    """The most energy that an opened bid, or a row of a book, can be matched with."""
+    energy_wh = sum(row.slot_wh)
+    return min(energy_wh, row.total_wh) if row.total_wh else energy_wh
 
 
 def _settle_deposit(session: Session, sealed: Sealed) -> None:

@@ -13,6 +13,7 @@ from watt_chain.contract.cross_kinds import AREA_KINDS, MAIN_KINDS
 from watt_chain.contract.event import EventSpec, State
 from watt_chain.contract.fields import Amount, Count, Hash, Id8, Kind, Number, Public, Salt, SlotComforts, SlotEnergies
 from watt_chain.contract.market import Border, Slice, Solution
+from watt_chain.contract.rematch_kinds import REMATCH_KINDS
 from watt_chain.genesis import Validator
 
 BATCH_CALLS_MAX: Final = 32
@@ -487,7 +488,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
     ("main", "SeedReveal"): _SEED_REVEAL,
     ("main", "Evidence"): _EVIDENCE,
     ("main", "Validators"): _VALIDATORS,
-    **{("area", name): row for name, row in AREA_KINDS.items()},
+    **{("area", name): row for name, row in (REMATCH_KINDS | AREA_KINDS).items()},
     **{("main", name): row for name, row in MAIN_KINDS.items()},
 }
 

@@ -2,16 +2,16 @@
 
 A slice arrives by the inbox.  It is checked again with the area's own book; a bad slice aborts the event here and
 everything goes back.  Each side confirms each of its pairs for itself (E19, J14); what both have not confirmed at the
-deadline is dropped (U25).
+deadline is dropped; before it there may be a second round (rematch.py, U25).
 """
 
 from msgspec.structs import replace
 
-from watt_chain.contract import cross_area, orders
+from watt_chain.contract import cross_area, orders, rematch
 from watt_chain.contract.access import Session, refuse, refuse_if
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import AreaMatch, Confirm, Confirmtransaction, Matched, MatchRefused
-from watt_chain.contract.market import Assignment, Book, PairTerms
+from watt_chain.contract.market import Book
 from watt_chain.contract.objects import (
     MAIN_CHAIN,
     Account,
@@ -41,7 +41,7 @@ def take_slice(session: Session, message: AreaMatch) -> None:
     pairs: list[Pair] = []
     terms = [] if reason else session.market.slice_terms(book, part, event.spec, rules)
     for number, (assignment, agreed) in enumerate(zip(part.assignments, terms, strict=False), start=1):
-        pair = _make_pair(event, book, number, assignment, agreed)
+        pair = orders.make_pair(event, book, number, assignment, agreed)
         if pair is None:
             break
         pairs.append(pair)
@@ -56,35 +56,8 @@ def take_slice(session: Session, message: AreaMatch) -> None:
     cross_area.open_trades(session, trades)
     session.put(event_key(event.event), replace(event, rho_scaled=message.rho_scaled, pairs=len(pairs)))
     session.advance(session.event(event.event), Trigger.SLICE)
+    rematch.begin(session, event, rules)
     session.emit(MAIN_CHAIN, "Matched", Matched(event.event, len(pairs)))
-
-
-def _make_pair(event: AreaEvent, book: Book, number: int, part: Assignment, terms: PairTerms) -> Pair | None:
-    """The pair of an assignment; None when a price leaves what the two sides bid (the escrow would not cover it)."""
-    offer, bid = book.offers[part.offer], book.bids[part.bid]
-    if sum(part.slot_wh) == 0:
-        return None
-    used = [price for price, wh in zip(terms.price_u_per_wh, part.slot_wh, strict=True) if wh > 0]
-    if any(not offer.price_u_per_wh <= price <= bid.price_u_per_wh for price in used):
-        return None
-    return Pair(
-        event.event,
-        number,
-        offer.index,
-        bid.index,
-        offer.user,
-        bid.user,
-        part.slot_wh,
-        bid.price_u_per_wh,
-        terms.price_u_per_wh,
-        terms.charge_u,
-        0,
-        0,
-        0,
-        0,
-        PairState.PROPOSED.value,
-        0,
-    )
 
 
 def choose(session: Session, signer: Account, fields: Confirmtransaction) -> None:

@@ -16,7 +16,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from watt_chain.contract.access import Session, refuse, refuse_if
-from watt_chain.contract.objects import Pair, pair_key
+from watt_chain.contract.market import Assignment, Book, PairTerms
+from watt_chain.contract.objects import AreaEvent, Pair, pair_key
 from watt_chain.contract.rules import PPM, RuleSet
 
 
@@ -68,6 +69,34 @@ def bond_u(rules: RuleSet, energy_wh: int) -> int:
 def pairs_of(session: Session, event: int, count: int) -> list[Pair]:
     """All pairs of an event, by number."""
     return [session.need(pair_key(event, number), Pair) for number in range(1, count + 1)]
+
+
+def make_pair(event: AreaEvent, book: Book, number: int, part: Assignment, terms: PairTerms) -> Pair | None:
+    """The pair of an assignment; None when a price leaves what the two sides bid (the escrow would not cover it)."""
+    offer, bid = book.offers[part.offer], book.bids[part.bid]
+    if sum(part.slot_wh) == 0:
+        return None
+    used = [price for price, wh in zip(terms.price_u_per_wh, part.slot_wh, strict=True) if wh > 0]
+    if any(not offer.price_u_per_wh <= price <= bid.price_u_per_wh for price in used):
+        return None
+    return Pair(
+        event.event,
+        number,
+        offer.index,
+        bid.index,
+        offer.user,
+        bid.user,
+        part.slot_wh,
+        bid.price_u_per_wh,
+        terms.price_u_per_wh,
+        terms.charge_u,
+        0,
+        0,
+        0,
+        0,
+        PairState.PROPOSED.value,
+        0,
+    )
 
 
 def step(session: Session, pair: Pair, what: PairStep) -> Pair:

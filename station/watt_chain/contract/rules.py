@@ -110,6 +110,8 @@ class RuleSet(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     "What reduced prices may cost the grid company in one area and event beyond the penalties it took (U13)."
     crossings: int
     "Most contracts of one bid with sellers of other areas, at 2X + Y (3); 0 = every pair stays inside its area."
+    rematch_s: int
+    "Length of the second round of a matching (U25), before the confirmations of an event end; 0 = one round."
 
 
 RULES_1: Final = RuleSet(
@@ -159,6 +161,7 @@ RULES_1: Final = RuleSet(
     rp_energy_factor=10,
     response_budget_u=RULE_FIELD_MAX,
     crossings=0,
+    rematch_s=0,
 )
 "The paper literally; the default of the demo."
 
@@ -246,6 +249,8 @@ def _check_switches(rules: RuleSet) -> str:
     days = (rules.partner_days, rules.decay_days, rules.rp_days, rules.rehab_per_day, rules.daily_gain_max)
     if rules.crossings > CROSSINGS_MAX:
         return "rule-crossings"
-    if max(*days, rules.rp_energy_factor) > DAYS_MAX or rules.improve_s > 86_400 or rules.budget_ppm > PPM:
+    if max(*days, rules.rp_energy_factor) > DAYS_MAX or rules.budget_ppm > PPM:
+        return "rule-range"
+    if max(rules.improve_s, rules.rematch_s) > 86_400:
         return "rule-range"
     return ""
