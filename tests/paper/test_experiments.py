@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from experiment import FIVE_MS, Kind, Stage, checks, ms, run
 from watt_chain import codec, crypto
+from watt_chain.crypto import id8
 from watt_tools import scenario
 from watt_tools.paper import plan, reported, stats
+from watt_tools.paper.book import account_key
 from watt_tools.paper.cell import Cell, Run
 from watt_tools.paper.certified import MAIN, Anchored
 from watt_tools.paper.crossnode import JointNode
@@ -149,6 +151,26 @@ def test_a_normal_node_appends_what_concerns_its_area_without_a_vote() -> None:
             if node.joint is None:
                 assert node.appendix.height == 1 and node.member.ledger.head.height == 0
                 assert node.address not in {sender for sender, _, _, _ in stage.said()}
+
+
+@pytest.mark.row("K12")
+def test_accounts_that_trade_points_stand_on_the_chain_of_their_area_and_on_no_other() -> None:
+    """'The blockchain accounts participating in the power points transaction are distributed in different shards
+    according to the station area they are located in'"""
+    stage = Stage("full-par", 3, 3)
+    homes = {area: {account_key(id8(one.public)) for one in stage.network.parties(area)} for area in (1, 2, 3)}
+    before = {area: stage.totals(area) for area in homes}
+    stage.start(0)
+    assert stage.over(0)
+    for area, keys in homes.items():
+        for node in stage.nodes(area):
+            assert {
+                key for key in node.member.ledger.state.keys(b"account/") if key in set().union(*homes.values())
+            } == keys
+    stage.wait(200)
+    after = {area: stage.totals(area) for area in homes}
+    moved = {area: after[area][1] - before[area][1] for area in homes}
+    assert moved[1] > 0 and moved[2] < 0 and moved[3] < 0 and sum(moved.values()) == 0  # bought in 1, sold in 2 and 3
 
 
 @pytest.mark.row("M7", "M8")

@@ -14,7 +14,10 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from watt_tools import marks
 
 if TYPE_CHECKING:
     from watt_market.engine import Progress
@@ -28,6 +31,7 @@ TIGHT_PERCENT: Final = 70
 AIMS: Final = {10_000: 30, 100_000: 600}
 "Households -> seconds on two cores."
 GAP_AIM_PPM: Final = 5_000
+MARK: Final = "market-bench"
 
 
 def add(actions: Actions[argparse.ArgumentParser]) -> None:
@@ -39,6 +43,8 @@ def add(actions: Actions[argparse.ArgumentParser]) -> None:
     bench.add_argument("--jobs", type=int, default=2, help="local processes (default 2)")
     bench.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to use instead; 'local' starts one")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.add_argument("--markdown", action="store_true", help="print the table of master/BIDDING.md, with its head")
+    bench.add_argument("--write", type=Path, metavar="FILE", help="put the table into this document, between its marks")
     bench.add_argument("--row", nargs=3, metavar=("HOUSEHOLDS", "AREAS", "BUDGET"), help=argparse.SUPPRESS)
     bench.set_defaults(handler=run_bench)
 
@@ -55,10 +61,18 @@ def run_bench(chosen: argparse.Namespace) -> int:
         for budget in budgets:
             if not chosen.households or households in chosen.households:
                 rows.append(_child(households, areas, budget, chosen))
-                if not chosen.json:
+                if not (chosen.json or chosen.markdown):
                     print(line(rows[-1]) if len(rows) > 1 else f"{HEAD}\n{line(rows[-1])}", flush=True)
     if chosen.json:
         print(json.dumps({"cores": os.cpu_count(), "jobs": chosen.jobs, "rows": rows}, indent=1))
+    elif chosen.markdown:
+        print(markdown(rows, chosen))
+    if chosen.write is not None:
+        try:
+            marks.replace(chosen.write, MARK, markdown(rows, chosen))
+        except marks.MarkError as error:
+            print(f"wattpact market bench: {error}", file=sys.stderr)
+            return 2
     return 0 if all(not row["missed"] for row in rows) else 1
 
 
@@ -145,6 +159,14 @@ HEAD: Final = (
     "| households | areas | budget | value | charges % | certified gap % | solve s (cpu) | check s (cpu) | check/solve "
     "| peak MiB | missed |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
+
+
+def markdown(rows: list[dict[str, Any]], chosen: argparse.Namespace) -> str:
+    """The table, and what it was measured with."""
+    where = f"`--scheduler {chosen.scheduler}`" if chosen.scheduler else f"{chosen.jobs} processes"
+    load = os.getloadavg()[0]
+    said = f"Seed {chosen.seed}, {os.cpu_count()} cores, {where}; load of the machine when it ended: {load:.1f}."
+    return "\n".join([HEAD, *(line(row) for row in rows), "", said])
 
 
 def line(row: dict[str, Any]) -> str:

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from watt_tools import marks
+
 if TYPE_CHECKING:
     from watt_market.primal import Energies
     from watt_market.upper import AreaProblem, Integers
@@ -49,6 +51,7 @@ COLUMNS_MAX: Final = 400_000
 "Of a program that is handed to HiGHS; a larger one fills the memory before it is solved."
 WORKER: Final = Path(__file__).parent / "peers/worker.py"
 PIP_S: Final = 1_200
+MARK: Final = "market-peers"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def add(actions: Actions[argparse.ArgumentParser]) -> None:
     peers.add_argument("--seed", type=int, default=0)
     peers.add_argument("--json", action="store_true", help="print one JSON object")
     peers.add_argument("--markdown", action="store_true", help="print the table of master/BIDDING.md")
+    peers.add_argument("--write", type=Path, metavar="FILE", help="put the table into this document, between its marks")
     peers.set_defaults(handler=run_peers)
 
 
@@ -108,6 +112,15 @@ def run_peers(chosen: argparse.Namespace) -> int:
     except PeerError as error:
         print(f"wattpact market peers: {error}", file=sys.stderr)
         return 1
+    if chosen.write is not None:
+        said = [f"- {name}: {words}." for name, words in CANNOT.items()]
+        try:
+            marks.replace(
+                chosen.write, MARK, "\n".join([HEAD, *map(line, rows), "", "What each cannot express:", "", *said])
+            )
+        except marks.MarkError as error:
+            print(f"wattpact market peers: {error}", file=sys.stderr)
+            return 2
     if chosen.json:
         print(json.dumps({"rows": [asdict(row) for row in rows], "cannot_express": CANNOT}, indent=1))
         return 0

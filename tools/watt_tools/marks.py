@@ -1,0 +1,25 @@
+"""Measured tables stand in documents between `<!-- begin: NAME -->` and `<!-- end -->`; a command writes them anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+class MarkError(Exception):
+    """The document cannot be read or has no such marks; the text names both."""
+
+
+def replace(path: Path, name: str, text: str) -> None:
+    """Put `text` between the marks of `name` in a document. Raises MarkError."""
+    begin, end = f"<!-- begin: {name} -->\n", "<!-- end -->"
+    try:
+        whole = path.read_text()
+    except OSError as error:
+        raise MarkError(f"{path}: {error.strerror}") from None
+    found = re.subn(
+        re.escape(begin) + ".*?" + re.escape(end), lambda _: begin + text.rstrip("\n") + "\n" + end, whole, flags=re.S
+    )
+    if found[1] != 1:
+        raise MarkError(f"{path}: '{begin.strip()}' ... '{end}' stands there {found[1]} times, not once")
+    path.write_text(found[0])
