@@ -12,6 +12,7 @@ from watt_chain.contract.cross_objects import (
     Position,
     Transit,
     cross_key,
+    kill_after_s,
     position_key,
 )
 from watt_chain.contract.event import State
@@ -94,7 +95,7 @@ class Judge:
     def block(self, chain: int, applied: AppliedBlock) -> None:
         """A block of a chain is final."""
         if chain == 0:
-            self._main_chain()
+            self._main_chain(applied.header.time_s)
             self._world.guards.check()
         elif self._is_good(chain):
             self._messages(chain, applied)
@@ -172,7 +173,7 @@ class Judge:
             if sum(half.terms.slot_wh[slot] for half in standing) > bid_wh:
                 raise Violation("I4", f"household {home.number} trades more of slot {slot} than it bid")
 
-    def _main_chain(self) -> None:
+    def _main_chain(self, time_s: int) -> None:
         """At most one outcome of a trade; no area sends out more than it may, whatever it says."""
         world = self._world
         mains = [self.main(number) for number in world.network.trades]
@@ -186,6 +187,9 @@ class Judge:
                 world.count(f"main-{trade.state}")
                 if trade.reason:
                     world.count(f"ended-{trade.reason}")
+                due_s = world.network.spec.settle_by_s if trade.state == "VOID" else kill_after_s(world.network.spec)
+                if trade.reason == "late" and time_s < due_s:
+                    raise Violation("I5", f"trade {number} is {trade.state} as late, {due_s - time_s} s early")
                 if trade.group and trade.state in STOOD:
                     world.count("group")
         positions = [self.position(area) for area in world.network.areas]

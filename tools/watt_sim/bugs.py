@@ -1,6 +1,7 @@
 """The planted bugs: what goes wrong in consensus cores, one at a time (table: `wattpact sim mutants`)."""
 
 from watt_sim import bugs_lists
+from watt_sim.bugs_cross import CROSS
 from watt_sim.bugs_election import ELECTION
 from watt_sim.planting import Edit, Mutant
 
@@ -509,7 +510,7 @@ _CLIENT = (
 )
 
 _NEWER = bugs_lists.LISTS + bugs_lists.STATES + bugs_lists.MEMORY
-BUGS: tuple[Mutant, ...] = _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + _NEWER + ELECTION
+BUGS: tuple[Mutant, ...] = _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + _NEWER + ELECTION + CROSS
 """Every planted bug, by what it breaks."""
 
 

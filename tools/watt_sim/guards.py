@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from watt_sim.areas import Areas
 
 BAD_MASTER = 0
+UNDECIDED = ("NONE", "LOCKED", "ACCEPTED", "READY")
+"""Of CONTRACT.md 17.3, written down once more, as in `areas_check`."""
 
 
 class Guards:
@@ -21,6 +23,8 @@ class Guards:
 
     def __init__(self, world: "Areas") -> None:
         self._world = world
+        self._stopped: dict[int, int] = {}
+        "Area in quarantine -> height of its last anchored block."
 
     def look(self) -> None:
         """Somebody shows what it has found; what it shows of a good area must come to nothing."""
@@ -88,13 +92,22 @@ class Guards:
             world.count("accused")
 
     def check(self) -> None:
-        """I10: no good area is in quarantine."""
+        """I10: no good area is in quarantine. I5: nothing of one in quarantine is taken, and nothing waits for it."""
         world = self._world
         for area in world.network.areas:
             reason = world.judge.position(area).quarantine
-            if reason and area != world.config.bad:
+            if not reason:
+                continue
+            height = anchored_height(world.chains[0], area)
+            if self._stopped.setdefault(area, height) != height:
+                raise Violation("I5", f"a block of area {area}, which is in quarantine, is anchored")
+            for number in world.network.trades:
+                main = world.judge.main(number)
+                if area in (main.terms.buyer_chain, main.terms.seller_chain) and main.state in UNDECIDED:
+                    raise Violation("I5", f"trade {number} waits for area {area}, which is in quarantine: {main.state}")
+            if area != world.config.bad:
                 raise Violation("I10", f"area {area} did nothing wrong and is in quarantine: {reason}")
-            if reason and not world.coverage.get(f"quarantine-{reason}"):
+            if not world.coverage.get(f"quarantine-{reason}"):
                 world.count(f"quarantine-{reason}")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from watt_sim.areas import run_areas
 from watt_sim.bugs import BUGS, find
 from watt_sim.planting import Mutant, plant
 from watt_sim.run import run_seed
@@ -73,6 +74,11 @@ def hunt(mutant: Mutant, seconds: int, offset: int) -> Kill:
         return Kill(mutant.name, mutant.rule, how, where, tries, spent_ms())
 
     tries = 0
+    while mutant.world == "areas" and spent_ms() < seconds * 10 * SHARES[1]:
+        found = run_areas(offset + tries)
+        tries += 1
+        if found.violation:
+            return kill("seeds", f"{found.seed} (areas): {found.violation[:90]}", tries)
     while spent_ms() < seconds * 10 * SHARES[0]:
         n = 7 if tries % SEVEN_EVERY == SEVEN_EVERY - 1 else 4
         result = run_seed(offset + tries, n)
@@ -86,11 +92,11 @@ def hunt(mutant: Mutant, seconds: int, offset: int) -> Kill:
         number += 1
         if result.violation:
             return kill("twins", f"{result.seed}: {result.violation[:90]}", number - offset)
-    name = _failing_test(mutant.tests)
+    name = _failing_test(mutant.tests if mutant.world == "areas" else (*mutant.tests, *TEST_FILES))
     return kill("test" if name else "", name, 1)
 
 
-def _failing_test(first: tuple[str, ...]) -> str:
+def _failing_test(names: tuple[str, ...]) -> str:
     """The first hand-written test that fails with the planted bug; empty when all pass."""
     import pytest
 
@@ -102,7 +108,7 @@ def _failing_test(first: tuple[str, ...]) -> str:
                 self.name = report.nodeid.rsplit("::", 1)[-1]
 
     failures = Failures()
-    files = [str(TESTS / name) for name in dict.fromkeys((*first, *TEST_FILES))]
+    files = [str(TESTS / name) for name in dict.fromkeys(names)]
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files], plugins=[failures])
     return failures.name

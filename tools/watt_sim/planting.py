@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 PLANTED = "__planted__"
 """Where a changed function keeps its source, for a second change."""
@@ -35,6 +35,8 @@ class Mutant:
     edits: tuple[Edit, ...]
     tests: tuple[str, ...] = ()
     "Test files to be tried first, as `mutants.TEST_FILES` names them."
+    world: Literal["area", "areas"] = "area"
+    "Where seeds look for it: in one area (`world`), or in a network of areas (`areas`), and then `tests` are all."
 
 
 class PlantError(Exception):
