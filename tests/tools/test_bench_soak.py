@@ -13,7 +13,7 @@ def run_of(mib_at: list[float], blocks_each: int = 1000) -> Found:
     """One point for each value; the second station is always 1 MiB larger."""
     found = Found(100.0, 100)
     for number, mib in enumerate(mib_at, 1):
-        found.points.append(Point(float(number), number * blocks_each, number * 6000, [mib, mib + 1]))
+        found.points.append(Point(float(number), number * blocks_each, number * 20_000, [mib, mib + 1]))
     return found
 
 
@@ -32,6 +32,7 @@ def test_memory_that_grows_below_its_teeth_grows() -> None:
 
 def test_a_run_shorter_than_three_segments_is_not_judged() -> None:
     assert run_of([80.0] * 12).verdict.startswith("too short")
+    assert run_of([80.0] * 12, blocks_each=2000).verdict.startswith("too short")
 
 
 @pytest.mark.parametrize(("growth", "code"), [(0.0, 0), (1.0, 1)])
@@ -41,7 +42,7 @@ def test_the_exit_code_is_1_when_memory_grows(growth: float, code: int, monkeypa
 
     monkeypatch.setattr(bench_soak, "_measure", measured)
     monkeypatch.setattr(bench_soak.BenchNet, "start", lambda *_, **__: None)
-    assert bench_soak.main(1, 100, 100, as_json=True) == code
+    assert bench_soak.main(4, 1, 100, 100, as_json=True) == code
 
 
 @pytest.mark.e2e

@@ -41,6 +41,7 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     kills.add_argument("--json", action="store_true")
     kills.set_defaults(handler=_run_kills)
     soak = actions.add_parser("soak", help="whether the memory of real stations stays flat under a steady load")
+    soak.add_argument("--nodes", type=int, choices=(1, 4, 7), default=4)
     soak.add_argument("--minutes", type=float, default=60.0, metavar="N", help="(default 60)")
     soak.add_argument("--rate", type=float, default=200.0, metavar="N", help="transactions a second (default 200)")
     soak.add_argument("--batch-ms", type=int, default=100, metavar="N", help="less makes more blocks (default 100)")
@@ -91,7 +92,7 @@ def _run_kills(chosen: argparse.Namespace) -> int:
 def _run_soak(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_soak
 
-    return bench_soak.main(chosen.minutes, chosen.rate, chosen.batch_ms, as_json=chosen.json)
+    return bench_soak.main(chosen.nodes, chosen.minutes, chosen.rate, chosen.batch_ms, as_json=chosen.json)
 
 
 def _counts(text: str) -> list[int]:
