@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from watt_chain.contract.event import ALPHA_MAX, SLOTS_MAX
 from watt_node.config import (
     ClockSection,
     ConfigError,
@@ -34,9 +35,6 @@ from watt_node.config import (
 
 PLUGS_MAX = 64
 """Plugs of one household. The outbox bound is computed from it (store.OUTBOX_ITEMS_MAX)."""
-SLOTS_MAX = 96
-"""Slots of one event window: a day of quarter hours."""
-
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}$")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 NodeIndex = Annotated[int, msgspec.Meta(ge=0, le=99)]
@@ -172,6 +170,14 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slot_wh: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=10**6)]], msgspec.Meta(max_length=SLOTS_MAX)]
     together: bool = False
     "A buyer's trades with other areas come about all or not at all."
+    total_wh: Annotated[int, msgspec.Meta(ge=0, le=10**8)] = 0
+    "Most Wh over all slots, as a battery or a car has it; 0 = only the slots limit it."
+    alpha_u_per_wh: Annotated[
+        list[Annotated[int, msgspec.Meta(ge=0, le=ALPHA_MAX)]], msgspec.Meta(max_length=SLOTS_MAX)
+    ] = []
+    "A seller's own comfort coefficient per slot (U17); empty = the event's."
+    least_wh: Annotated[int, msgspec.Meta(ge=0, le=10**8)] = 0
+    "A matching result that comes to less is not worth it: it is refused, without harm to the credit (A17)."
 
 
 def load_plan(path: Path) -> Plan | None:

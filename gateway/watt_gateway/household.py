@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 from watt_chain import codec
@@ -69,6 +70,8 @@ class SealedBid(Structure, frozen=True):
     price_u_per_wh: int
     slot_wh: list[int]
     salt: bytes
+    total_wh: int = 0
+    alpha_u_per_wh: list[int] = msgspec.field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,8 @@ def problem_of(pairs: Sequence[Pair], bid: SealedBid, me: bytes, trades: Sequenc
                 return "pair-price"
     if any(wh > offered for wh, offered in zip(total, bid.slot_wh, strict=True)):
         return "pair-energy"
+    if bid.total_wh and sum(total) > bid.total_wh:
+        return "pair-energy"
     return ""
 
 
@@ -220,7 +225,7 @@ def _commit(facts: Facts, bid: SealedBid | None, plan: Plan | None, salt: Salt) 
         note = _why_not(facts, plan)
         if note or plan is None:
             return Decision(note=note)
-        bid = SealedBid(event.event, plan.side, plan.price_u_per_wh, plan.slot_wh, salt())
+        bid = _sealed(event.event, plan, salt)
         assert len(bid.salt) == SALT_SIZE
     fields = Commit(event.event, commitment_of(_reveal_fields(bid), facts.me))
     return Decision(bid, (NewItem("Commit", f"commit/{event.event}", codec.encode(fields)),))
@@ -239,6 +244,8 @@ def _why_not(facts: Facts, plan: Plan | None) -> str:
         return "plan-slots"
     if sum(plan.slot_wh) == 0:
         return "plan-empty"
+    if plan.alpha_u_per_wh and (plan.side == "buy" or len(plan.alpha_u_per_wh) != len(plan.slot_wh)):
+        return "plan-comfort"
     return ""
 
 
@@ -246,7 +253,7 @@ def _regained(facts: Facts, plan: Plan | None, salt: Salt) -> SealedBid | None:
     """The bid behind a commitment on chain that a lost disk forgot, if the plan is still the one it was made from."""
     if facts.sealed is None or plan is None:
         return None
-    bid = SealedBid(facts.event.event, plan.side, plan.price_u_per_wh, plan.slot_wh, salt())
+    bid = _sealed(facts.event.event, plan, salt)
     return bid if commitment_of(_reveal_fields(bid), facts.me) == facts.sealed.commitment else None
 
 
@@ -274,6 +281,9 @@ def _confirm(facts: Facts, bid: SealedBid | None, plan: Plan | None, _salt: Salt
         return Decision(note="" if bid is None else "no-pairs")
     live = [pair for pair in facts.pairs if pair.state != PairState.DROPPED]  # those of a first round may be there too
     problem = problem_of(live, bid, facts.me, facts.trades)
+    deals: list[Pair | CrossTerms] = [*live, *(trade.terms for trade in facts.trades)]
+    if not problem and plan is not None and sum(sum(one.slot_wh) for one in deals) < plan.least_wh:
+        problem = "too-little"
     choice = NewItem("Confirmtransaction", f"choice/{number}", codec.encode(Confirmtransaction(number, not problem)))
     if problem:
         return Decision(calls=(choice,), note=problem)
@@ -342,10 +352,14 @@ _HANDLERS: dict[State, Callable[[Facts, SealedBid | None, Plan | None, Salt], De
 }
 
 
+def _sealed(event: int, plan: Plan, salt: Salt) -> SealedBid:
+    return SealedBid(event, plan.side, plan.price_u_per_wh, plan.slot_wh, salt(), plan.total_wh, plan.alpha_u_per_wh)
+
+
 def _reveal_fields(bid: SealedBid) -> Reveal:
-    side = bid.side
-    assert side in ("sell", "buy")
-    return Reveal(bid.event, "sell" if side == "sell" else "buy", bid.price_u_per_wh, bid.slot_wh, bid.salt)
+    assert bid.side in ("sell", "buy")
+    side: Literal["sell", "buy"] = "sell" if bid.side == "sell" else "buy"
+    return Reveal(bid.event, side, bid.price_u_per_wh, bid.slot_wh, bid.salt, bid.total_wh, bid.alpha_u_per_wh)
 
 
 def _home_plan(facts: Facts) -> HomePlan | None:

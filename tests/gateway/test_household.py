@@ -27,6 +27,7 @@ from watt_gateway.household import (
     problem_of,
     quota_after_trade,
 )
+from watt_market import schedule
 
 ME, OTHER = b"our-home", b"neighbor"
 SPEC = make_spec()
@@ -195,6 +196,46 @@ def test_a_pair_that_the_bid_did_not_allow_is_refused(problem: str, changes: dic
     decision = decide(found, BID, None, salt)
     assert decision.note == problem and labels(decision) == ["choice/1"]
     assert not codec.decode(decision.calls[0].fields, Confirmtransaction).accept
+
+
+@pytest.mark.row("L9", "L11")
+def test_a_battery_and_an_own_comfort_are_sealed_opened_and_held_to() -> None:
+    """A battery offers what its schedule discharges at the peak, all slots under one total (U23)."""
+    car = schedule.Battery(40_000, 20_000, 18_000, 7_000, 950_000, 950_000, 40)
+    made = schedule.plan(car, [True, True, False, False], SPEC.slot_s, [540, 540, 220, 220])
+    offer = schedule.battery_offer(ME, car, made, 220, 60)
+    wish = Plan("sell", offer.price_u_per_wh, offer.slot_wh, total_wh=offer.total_wh, alpha_u_per_wh=[0] * 4)
+    bid = decide(facts(State.COMMIT), None, wish, salt).remember
+    assert bid is not None and sum(offer.slot_wh) > 0
+    opened = codec.decode(decide(facts(State.REVEAL, sealed=sealed()), bid, None, salt).calls[0].fields, Reveal)
+    assert (opened.slot_wh, opened.total_wh, opened.alpha_u_per_wh) == (offer.slot_wh, offer.total_wh, [0] * 4)
+    assert decode_bid(encode_bid(bid)) == bid
+    held = replace(BID, total_wh=79)
+    assert problem_of([pair()], held, ME) == "pair-energy"
+    assert problem_of([pair()], replace(held, total_wh=80), ME) == ""
+    assert (
+        decide(facts(State.COMMIT), None, Plan("buy", 9, [1] * 4, alpha_u_per_wh=[0] * 4), salt).note == "plan-comfort"
+    )
+    assert decide(facts(State.COMMIT), None, Plan("sell", 9, [1] * 4, alpha_u_per_wh=[0]), salt).note == "plan-comfort"
+
+
+@pytest.mark.row("J12", "J13")
+def test_a_result_that_comes_to_too_little_is_refused() -> None:
+    """'If users are not satisfied with the matching results, they can choose not to participate'"""
+    picky = Plan("sell", 300, [50] * 4, least_wh=81)
+    decision = decide(facts(State.MATCHED, pairs=(pair(),)), BID, picky, salt)
+    assert decision.note == "too-little" and labels(decision) == ["choice/1"]
+    assert not codec.decode(decision.calls[0].fields, Confirmtransaction).accept
+    enough = Plan("sell", 300, [50] * 4, least_wh=80)
+    assert labels(decide(facts(State.MATCHED, pairs=(pair(),)), BID, enough, salt)) == ["choice/1", "confirm/1/1"]
+
+
+def test_a_pair_of_a_second_round_is_confirmed_beside_those_of_the_first() -> None:
+    first = (pair(1, PairState.CONFIRMED), pair(2, PairState.DROPPED, slot_wh=[40] * 4))
+    again = (*first, pair(3, slot_wh=[30] * 4))
+    assert labels(decide(facts(State.MATCHED, pairs=again), BID, PLAN, salt)) == ["choice/1", "confirm/1/3"]
+    more = (*first, pair(3, slot_wh=[31] * 4))
+    assert decide(facts(State.MATCHED, pairs=more), BID, PLAN, salt).note == "pair-energy"
 
 
 def test_a_buyer_never_pays_more_than_its_price() -> None:
