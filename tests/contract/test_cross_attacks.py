@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from contract_world import AGGREGATOR, World
-from cross_world import Across, streets, total_u
+from contract_world import AGGREGATOR, GRID, Home, World
+from cross_world import CROSS_RULES, Across, streets, total_u
 from msgspec.structs import replace
-from watt_chain.block import OutMessage
+from watt_chain import block as blocks
+from watt_chain import codec
+from watt_chain.block import Certificate, Header, OutMessage, VoteSignature
 from watt_chain.contract import kinds
-from watt_chain.contract.cross_kinds import CrossOp
+from watt_chain.contract.cross_kinds import CrossLocked, CrossOp, Endow
 from watt_chain.contract.market import Solution
+from watt_chain.genesis import quorum
 from watt_chain.ledger import AppliedBlock, Ledger
+from watt_wire import merkle
 
 
 def locked(areas: int = 2) -> Across:
@@ -117,6 +121,38 @@ def test_a_lock_that_arrives_again_is_answered_once() -> None:
 def reports(world: World, chain: int) -> list[OutMessage]:
     return [message for applied, _, _ in world.applied[chain] for message in applied.out_messages
             if message.kind.startswith("Cross")]  # fmt: skip
+
+
+def test_an_area_that_is_known_locks_for_its_own_buyers_only() -> None:
+    """Attack 10, against the trade of somebody else: areas 1 and 3 both buy in area 2, and area 3 is bad."""
+    homes = [Home(0, 1), Home(1, 3), Home(2, 2, node=1), Home(3, 2)]
+    world = World(areas=3, rules=CROSS_RULES, homes=homes)
+    for chain in world.areas:
+        assert world.call(0, GRID, "Endow", Endow(chain, 10**9, 10**9)) == ""
+    play = Across(world).matched()
+    theirs, own = sorted(play.numbers(), key=lambda number: world.main_trade(number).terms.buyer_chain)
+    assert [world.main_trade(number).terms.buyer_chain for number in (theirs, own)] == [1, 3]
+    for number, state in ((theirs, "NONE"), (own, "ASKED")):
+        body = CrossLocked(1, [(number, world.main_trade(number).id)], [])
+        sequence = 1 + (number == own)
+        header = codec.decode(world.applied[3][-1][1], Header)
+        message = codec.encode(OutMessage(3, 2, sequence, "CrossLocked", codec.encode(body)))
+        root = merkle.leaf_hash(message)
+        header_bytes = codec.encode(replace(header, height=header.height + sequence, outbox_root=root))
+        certificate = certify(world, 3, header_bytes)
+        fields = kinds.Inbox(header_bytes, certificate, 1, [kinds.InboxEntry(0, message, [])])
+        assert world.call(2, world.validators[2][0], "Inbox", fields) == ""
+        assert world.trade(2, number).state == state
+
+
+def certify(world: World, chain: int, header_bytes: bytes) -> bytes:
+    """A certificate by a quorum of the chain's validators, of any header."""
+    header = codec.decode(header_bytes, Header)
+    hash_ = blocks.block_hash(world.network, header_bytes)
+    vote = blocks.vote_bytes(world.network, "commit", chain, header.height, header.view, hash_)
+    keys = world.validators[chain]
+    votes = [VoteSignature(index, keys[index].sign(vote)) for index in range(quorum(len(keys)))]
+    return codec.encode(Certificate(header.view, votes))
 
 
 def test_a_lock_is_no_option_and_costs_its_owner_the_use_of_the_money() -> None:

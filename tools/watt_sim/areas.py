@@ -28,6 +28,7 @@ from watt_sim.cheap import cheap_signatures
 from watt_sim.drbg import Drbg
 from watt_sim.guards import Guards
 from watt_sim.streets import (
+    DEPOSIT_U,
     EVENT,
     RULES,
     Chain,
@@ -45,6 +46,8 @@ STEPS = (20, 45, 80)
 """Things that happen in a run before the end is played."""
 REAL_PPM = 20_000
 """Runs with real signatures: they cost three times as much."""
+SHORT_PPM, SHORT_U = 120_000, 300_000
+"""Households that take most of their money away first, and what they leave at most: a lock needs 60,000 to 250,000."""
 REST_ROUNDS = 14
 """Rounds in which all that is due is carried once, until nothing is due; a trade needs seven messages, one after the
 other."""
@@ -253,6 +256,10 @@ class Areas:
         """The whole run. Raises Violation."""
         if self.chance.chance(850_000):
             self.carriers.carry_everything()
+        for home in self.network.homes:
+            if self.chance.chance(SHORT_PPM):
+                left_u = self.chance.between(0, SHORT_U)
+                self.put(home.chain, home.key, "Withdraw", kinds.Withdraw(DEPOSIT_U - left_u))
         for home in self.network.homes:
             if self.chance.chance(850_000):
                 self.put(home.chain, home.key, "Confirmtransaction", kinds.Confirmtransaction(EVENT, True))

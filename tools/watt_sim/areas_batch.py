@@ -29,6 +29,8 @@ RARE = (
     "halted",
     "list-changed",
     "group",
+    "CrossOp-balance",
+    "CrossOp-not-yours",
     "forged-replay",
     "forged-gap",
     "forged-short-certificate",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from watt_chain import codec
 from watt_chain.block import OutMessage
-from watt_chain.contract.cross_kinds import Partner
+from watt_chain.contract.cross_kinds import CrossOp, Partner
 from watt_chain.contract.cross_objects import (
     TRANSIT_KEY,
     CrossTrade,
@@ -19,6 +19,7 @@ from watt_chain.contract.event import State
 from watt_chain.contract.kinds import Inbox
 from watt_chain.contract.objects import SUPPLY_KEY, Account, AreaEvent, MainEvent, Supply, account_key, event_key
 from watt_chain.ledger import AppliedBlock
+from watt_chain.transaction import DecodedTransaction
 
 from watt_sim.streets import EVENT, Home, cursor_of
 from watt_sim.violation import Violation
@@ -31,6 +32,7 @@ ENDED = ("REJECT", "KILL")
 STOOD = ("ACCEPT", "SETTLED", "PAID", "RETURNED", "VOID")
 OVER = ("REJECT", "KILL", "PAID", "RETURNED", "VOID")
 BUYER_STOOD = ("BOUND", "PAID", "RETURNED")
+ASKED, NO_LOCK = ("ASKED", "ACCEPTED"), ("NONE", "REFUSED")
 SELLER_STOOD = ("EFFECTIVE", "SETTLED", "CREDITED", "RETURNED")
 """The states of CONTRACT.md 17.3, written down once more: a fault in the product's tables must not be in here."""
 
@@ -107,6 +109,8 @@ class Judge:
         """I4: a chain consumes what another said, in its order, nothing twice and nothing left out."""
         world = self._world
         for tx, receipt in zip(applied.transactions, applied.receipts, strict=True):
+            if tx.kind == "CrossOp" and not receipt.code:
+                self._by_its_owner(area, tx)
             if tx.kind != "Inbox" or receipt.code:
                 continue
             for entry in codec.decode(tx.fields_raw, Inbox).entries:
@@ -121,6 +125,13 @@ class Judge:
                 if message.kind == "Partner":
                     partner = codec.decode(message.body, Partner)
                     self._consumed[partner.chain, area] = partner.sequence
+
+    def _by_its_owner(self, area: int, tx: DecodedTransaction) -> None:
+        """I3: nobody locks, consents or declines for another."""
+        for number in codec.decode(tx.fields_raw, CrossOp).trades:
+            half = self.half(area, number)
+            if half is None or half.user != tx.signer_id:
+                raise Violation("I3", f"somebody else decides about trade {number} in area {area}")
 
     def said(self, applied: AppliedBlock) -> None:
         """Remember what a block tells other chains."""
@@ -232,6 +243,8 @@ class Judge:
                 if self._seen.get((half.terms.number, side == "buyer")) != half.state:
                     self._seen[half.terms.number, side == "buyer"] = half.state
                     self._world.count(f"{side}-{half.state}")
+            if seller is not None and buyer is not None and seller.state in ASKED and buyer.state in NO_LOCK:
+                raise Violation("I5", f"the seller of trade {number} is {seller.state}, the buyer is {buyer.state}")
             if seller is not None and seller.state == "CREDITED" and main.state != "PAID":
                 raise Violation("I6", f"the seller of trade {number} is credited, recorded is {main.state}")
             if seller is not None and buyer is not None and seller.state == "CREDITED" and buyer.state != "PAID":

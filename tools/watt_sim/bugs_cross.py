@@ -15,6 +15,7 @@ TESTS = (
     "contract/test_cross_messages.py",
     "contract/test_cross_tables.py",
     "contract/test_cross_guard.py",
+    "contract/test_cross_attacks.py",
     "contract/test_chains.py",
     "chain/test_vouch.py",
 )
