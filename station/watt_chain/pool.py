@@ -173,10 +173,13 @@ class Pool:
                 return entry.arrival_ms
         return None
 
-    def select(self, next_nonce: NextNonce, count_max: int, bytes_max: int) -> list[DecodedTransaction]:
+    def select(
+        self, next_nonce: NextNonce, count_max: int, bytes_max: int, vouch: Callable[[bytes], bool] | None = None
+    ) -> list[DecodedTransaction]:
         """The transactions for the next block, oldest first, each signer's in the order of its nonces.
 
-        At least one is returned when any is ready, even if it alone is over `bytes_max`.
+        Of each signer none from the first on for which `vouch(bytes)` is false. Otherwise at least one is returned
+        when any is ready, even if it alone is over `bytes_max`.
         """
         heap: list[tuple[int, int, bytes]] = []
         for signer, waiting in self._by_signer.items():
@@ -189,6 +192,8 @@ class Pool:
         while heap and len(chosen) < count_max:
             arrival_ms, _, txid = heapq.heappop(heap)
             tx = self._by_txid[txid].tx
+            if vouch is not None and not vouch(tx.raw):
+                continue
             if chosen and size + len(tx.raw) > bytes_max:
                 break
             chosen.append(tx)

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from chain_world import FalseKey, World, make_tx
+from watt_chain.pool import Pool
 from watt_chain.transaction import decode_transaction
 
 USER = FalseKey("user")
@@ -83,3 +84,38 @@ def test_a_block_that_a_quorum_supported_is_not_held_up() -> None:
     world.tamper = lambda a, b, frame: frame
     world.crash(leader)
     assert world.run(60_000, lambda: all(world.height(index) == 1 for index in range(4) if index != leader))
+
+
+def test_what_nobody_supports_holds_up_its_signer_and_nobody_else() -> None:
+    """One bad master hands in an anchor that no honest one can support: the chain goes on without it."""
+    world = World(4, 1)
+    _, doubtful = doubted(world, (0, 1, 2, 3))
+    others = [FalseKey(f"other{number}") for number in range(3)]
+    for number, other in enumerate(others):
+        for index in range(4):
+            world.submit(make_tx(other, world.network, 1), index)
+        assert world.run(2_000, lambda number=number: all(world.height(index) > number for index in range(4)))  # type: ignore[misc]
+    for index, ledger in enumerate(world.ledgers):
+        assert ledger is not None and ledger.next_nonce(USER.public) == 1
+        replica = world.replicas[index]
+        assert replica is not None and len(replica.pool) == 1
+    doubtful.clear()
+    for index in range(4):
+        replica = world.replicas[index]
+        assert replica is not None
+        replica.reconsider(world.now_ms)
+        world.carry_out(index)
+    assert world.run(2_000, lambda: all(world.total(index) == 4 for index in range(4)))
+
+
+def test_what_nobody_supports_takes_no_room_in_a_block() -> None:
+    pool = Pool()
+    for number in range(4):
+        for nonce in (1, 2):
+            tx = decode_transaction(make_tx(FalseKey(f"user{number}"), bytes(32), nonce))
+            assert pool.add(tx, number, 1) == ""
+    refused = decode_transaction(make_tx(FalseKey("user0"), bytes(32), 1)).txid
+    chosen = pool.select(lambda _: 1, 6, 1 << 20, lambda raw: decode_transaction(raw).txid != refused)
+    assert [(tx.signer, tx.nonce) for tx in chosen] == [
+        (FalseKey(f"user{number}").public, nonce) for number in (1, 2, 3) for nonce in (1, 2)
+    ]

@@ -88,7 +88,7 @@ _VOTING = (
         "second-proposal-replaces-first",
         "4.3.2",
         (_AGREEMENT, "Agreement.handle_pre_prepare", "if round_.proposal is not None:", "if False:"),
-        (_AGREEMENT, "Agreement._judge", "signed is not None and signed != hash_", "False"),
+        ("watt_chain.pbft.round", "judge_proposal", "signed is not None and signed != hash_", "False"),
         (_AGREEMENT, "Agreement._support", "round_.signed_prepares.get(view, hash_) != hash_", "False"),
         (_AGREEMENT, "Agreement._support", "if view not in round_.signed_prepares:", "if True:"),
     ),
@@ -96,7 +96,12 @@ _VOTING = (
         "anybody-proposes",
         "4.3.2",
         (_AGREEMENT, "Agreement.handle_pre_prepare", "message.sender != self._leader(message.view)", "False"),
-        (_AGREEMENT, "Agreement._judge", "header.view != message.view or header.proposer != message.sender", "False"),
+        (
+            "watt_chain.pbft.round",
+            "judge_proposal",
+            "header.view != message.view or header.proposer != message.sender",
+            "False",
+        ),
         (
             _LEDGER,
             "Ledger._check_place",
@@ -108,8 +113,8 @@ _VOTING = (
         "time-unchecked",
         "3.3",
         (
-            _AGREEMENT,
-            "Agreement._judge",
+            "watt_chain.pbft.round",
+            "judge_proposal",
             _TIME_RULE,
             "False",
         ),
@@ -139,6 +144,16 @@ _VOTING = (
             "before = book.seen(message.view, message.sender) or book.seen(message.view - 1, message.sender)",
         ),
     ),
+    _bug(
+        "doubted-is-supported",
+        "4.3.7",
+        ("watt_chain.pbft.exchange", "Exchange.vouches", "return required or all(", "return True or all("),
+    ),
+    _bug(
+        "doubted-is-proposed",
+        "4.3.7",
+        (_AGREEMENT, "Agreement.propose", "*limits, desk.config.vouch)", "*limits)"),
+    ),
 )
 
 _VIEWS = (
@@ -150,7 +165,7 @@ _VIEWS = (
     _bug(
         "required-block-not-required",
         "4.4.5",
-        (_AGREEMENT, "Agreement._judge", "round_.required.header != message.header", "False"),
+        ("watt_chain.pbft.round", "judge_proposal", "round_.required.header != message.header", "False"),
     ),
     _bug(
         "new-view-of-too-few",
@@ -428,7 +443,12 @@ _EXECUTION = (
         "time-runs-backwards",
         "3.2",
         (_LEDGER, "Ledger._check_place", "header.time_s < head.time_s", "False"),
-        (_AGREEMENT, "Agreement._judge", _TIME_RULE, "header.time_s > max(before_s, clock(now_ms + bound_ms))"),
+        (
+            "watt_chain.pbft.round",
+            "judge_proposal",
+            _TIME_RULE,
+            "header.time_s > max(before_s, clock(now_ms + bound_ms))",
+        ),
     ),
     _bug(
         "slots-of-refused-keys-stay",

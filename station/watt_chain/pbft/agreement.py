@@ -22,12 +22,11 @@ from watt_chain.pbft.messages import (
     vote_frame,
 )
 from watt_chain.pbft.outputs import CLEAR, DOUBT, ProposalRecord, Record
-from watt_chain.pbft.round import Proposal, Round, encode_block, proposal_of, recall_block
+from watt_chain.pbft.round import Proposal, Round, encode_block, judge_proposal, proposal_of, recall_block
 from watt_chain.pbft.silence import Silence
 from watt_chain.pbft.sync import CatchUp
 from watt_chain.pbft.viewchange import Place, check_prepared, judge_new_view, view_to_join
 from watt_chain.snapshot import FrozenState
-from watt_chain.tree import root_of
 
 
 class Agreement:
@@ -42,6 +41,8 @@ class Agreement:
         self._records: dict[int, list[Record]] = {}
         "Records read at start, by height, until that height is over."
         self.round = Round(self._app.head.height + 1, desk.now_ms)
+        self._retry_ms = 0
+        "Until when nothing is proposed, because we support none of what waits (4.3.7)."
         self.height_began = False
         "Set when a new height starts; cleared by the replica once it looked at the frames that waited for it."
 
@@ -69,7 +70,7 @@ class Agreement:
         if not self._may_propose() or round_.required is not None:
             return None
         ready_ms = self._exchange.pool.ready_since(self._app.next_nonce)
-        return None if ready_ms is None else ready_ms + self._desk.config.batch_ms
+        return None if ready_ms is None else max(ready_ms + self._desk.config.batch_ms, self._retry_ms)
 
     def resend_interval_ms(self) -> int:
         """Time to the next repetition; longer with each, up to a limit."""
@@ -91,7 +92,11 @@ class Agreement:
         due_ms = self.batch_due_ms()
         if due_ms is None or (desk.now_ms < due_ms and len(self._exchange.pool) < desk.config.transactions_max):
             return
-        chosen = self._exchange.pool.select(self._app.next_nonce, desk.config.transactions_max, desk.config.bytes_max)
+        limits = desk.config.transactions_max, desk.config.bytes_max
+        chosen = self._exchange.pool.select(self._app.next_nonce, *limits, desk.config.vouch)
+        if not chosen:
+            self._retry_ms = desk.now_ms + desk.config.resend_ms
+            return
         time_s = max(self._app.head.time_s, desk.config.protocol_time(desk.now_ms))
         block = self._app.build(round_.view, desk.index, time_s, [tx.raw for tx in chosen])
         if len(block.transactions) < len(chosen):
@@ -128,7 +133,7 @@ class Agreement:
                 desk.blame("equivocation", message.sender)
             return
         try:
-            proposal = self._judge(message, hash_)
+            proposal = judge_proposal(message, hash_, round_, desk)
         except DecodeError as error:
             desk.blame(str(error), message.sender)
             return
@@ -148,6 +153,12 @@ class Agreement:
             self._exchange.fill(proposal, wanted)
             if not proposal.waiting:
                 self._complete()
+
+    def reconsider(self) -> None:
+        """We may support more than before (4.3.7): look again at what is proposed, or propose."""
+        self._retry_ms = 0
+        self.refill()
+        self.propose()
 
     def handle_bodies(self, sender: int, message: Bodies) -> None:
         """Transactions we asked for, from the node with the number `sender`."""
@@ -313,36 +324,6 @@ class Agreement:
             and (round_.my_proposal is None or round_.my_proposal[0] < round_.view)
             and round_.view not in round_.signed_prepares
         )
-
-    def _judge(self, message: PrePrepare, hash_: bytes) -> Proposal:
-        """A proposal that may be considered; what its transactions are is checked later. Raises DecodeError."""
-        round_, desk = self.round, self._desk
-        known = round_.proposals.get(hash_)
-        signed = round_.signed_prepares.get(message.view)
-        if signed is not None and signed != hash_:
-            raise DecodeError("signed-other")  # before a restart we supported another block in this view
-        if round_.required is not None and round_.required.header != message.header:
-            raise DecodeError("not-required")  # 4.4.5
-        try:
-            header = codec.decode(message.header, Header, blocks.HEADER_SIZE_MAX)
-        except DecodeError:
-            raise DecodeError("header-form") from None
-        if len(message.digests) != header.tx_count or len(dict.fromkeys(message.digests)) != header.tx_count:
-            raise DecodeError("tx-count")
-        if root_of(message.digests) != header.tx_root:
-            raise DecodeError("tx-root")
-        if round_.required is None:
-            if header.view != message.view or header.proposer != message.sender:
-                raise DecodeError("header-view")
-            # CONSENSUS.md 3.3: time is judged here, once; a required block was judged in the view it comes from.
-            now_ms, bound_ms, clock = desk.now_ms, desk.config.time_bound_ms, desk.config.protocol_time
-            before_s = self._app.head.time_s
-            if not max(before_s, clock(now_ms - bound_ms)) <= header.time_s <= max(before_s, clock(now_ms + bound_ms)):
-                raise DecodeError("time")
-        if known is not None:
-            known.since_ms = desk.now_ms
-            return known
-        return Proposal(message.header, header, hash_, tuple(message.digests), desk.now_ms)
 
     def _complete(self) -> None:
         """All transactions of the proposal are here: execute it, and support it when it is right."""

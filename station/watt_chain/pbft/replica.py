@@ -152,9 +152,9 @@ class Replica:
         self._end()
 
     def reconsider(self, now_ms: int) -> None:
-        """What `config.vouch` answers may have changed: a proposal that was held back is looked at again."""
+        """What `config.vouch` answers may have changed: what was held back is looked at again."""
         self._begin(now_ms)
-        self._agreement.refill()
+        self._agreement.reconsider()
         self._end()
 
     def expire(self, now_ms: int) -> None:

@@ -5,9 +5,11 @@ from watt_wire import merkle
 from watt_chain import block as blocks
 from watt_chain import codec
 from watt_chain.block import Block, Header, VoteSignature
+from watt_chain.codec import DecodeError
 from watt_chain.pbft.config import VIEW_WINDOW
-from watt_chain.pbft.desk import Application
-from watt_chain.pbft.messages import Prepared, ViewChange
+from watt_chain.pbft.desk import Application, Desk
+from watt_chain.pbft.messages import Prepared, PrePrepare, ViewChange
+from watt_chain.tree import root_of
 
 
 class Proposal:
@@ -202,3 +204,33 @@ def recall_block(round_: Round, data: bytes, hash_: bytes, app: Application, now
         proposal = proposal_of(block, header, hash_, now_ms)
         proposal.checked = True
         round_.proposals[hash_] = proposal
+
+
+def judge_proposal(message: PrePrepare, hash_: bytes, round_: Round, desk: Desk) -> Proposal:
+    """A proposal that may be considered; what its transactions are is checked later. Raises DecodeError."""
+    known = round_.proposals.get(hash_)
+    signed = round_.signed_prepares.get(message.view)
+    if signed is not None and signed != hash_:
+        raise DecodeError("signed-other")  # before a restart we supported another block in this view
+    if round_.required is not None and round_.required.header != message.header:
+        raise DecodeError("not-required")  # 4.4.5
+    try:
+        header = codec.decode(message.header, Header, blocks.HEADER_SIZE_MAX)
+    except DecodeError:
+        raise DecodeError("header-form") from None
+    if len(message.digests) != header.tx_count or len(dict.fromkeys(message.digests)) != header.tx_count:
+        raise DecodeError("tx-count")
+    if root_of(message.digests) != header.tx_root:
+        raise DecodeError("tx-root")
+    if round_.required is None:
+        if header.view != message.view or header.proposer != message.sender:
+            raise DecodeError("header-view")
+        # CONSENSUS.md 3.3: time is judged here, once; a required block was judged in the view it comes from.
+        now_ms, bound_ms, clock = desk.now_ms, desk.config.time_bound_ms, desk.config.protocol_time
+        before_s = desk.app.head.time_s
+        if not max(before_s, clock(now_ms - bound_ms)) <= header.time_s <= max(before_s, clock(now_ms + bound_ms)):
+            raise DecodeError("time")
+    if known is not None:
+        known.since_ms = desk.now_ms
+        return known
+    return Proposal(message.header, header, hash_, tuple(message.digests), desk.now_ms)
