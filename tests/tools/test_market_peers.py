@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from watt_tools import market_peers
 from watt_tools.cli import main
-from watt_tools.market_peers import PeerError, Row, compare, environment, line
+from watt_tools.market_peers import PEERS, PeerError, Row, compare, environment, line
 
 
 def rows_of(budget: str) -> dict[str, Row]:
@@ -72,6 +72,6 @@ def test_given_a_peer_that_cannot_be_installed_then_one_line_says_so(
     monkeypatch.setattr(market_peers.venv, "create", lambda *_, **__: None)
     monkeypatch.setattr(market_peers.subprocess, "run", fails)
     with pytest.raises(PeerError, match="pymarket cannot be installed: ERROR: no matching distribution"):
-        environment(tmp_path, "pymarket")
+        environment(tmp_path, "pymarket", PEERS["pymarket"][0])
     assert main(["market", "peers", "--dir", str(tmp_path), "--peer", "pymarket", "--households", "24"]) == 1
     assert "wattpact market peers: pymarket cannot be installed" in capsys.readouterr().err

@@ -7,6 +7,8 @@ from pathlib import Path
 
 Commands = argparse._SubParsersAction  # the only name argparse has for it
 
+PEERS = ("etcd", "pysyncobj", "wattpact")
+
 
 def add(actions: Commands[argparse.ArgumentParser]) -> None:
     """Add the benchmarks of the chain."""
@@ -21,6 +23,14 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     chain.add_argument("--inside", type=int, metavar="COUNT", help="cores only, COUNT transactions in this process")
     chain.add_argument("--json", action="store_true")
     chain.set_defaults(handler=_run)
+    chain.add_argument("--markdown", action="store_true", help="print the tables of station/CONSENSUS.md and no more")
+    peers = actions.add_parser("peers", help="etcd and pysyncobj beside an area: the same bytes, ordered and durable")
+    peers.add_argument("--seconds", type=float, default=10.0, help="length of each of the two phases (default 10)")
+    peers.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS), help="only these (default all)")
+    peers.add_argument("--dir", type=Path, help="where peers are installed (default: a folder of the user's cache)")
+    peers.add_argument("--markdown", action="store_true", help="print the table of station/CONSENSUS.md")
+    peers.add_argument("--json", action="store_true")
+    peers.set_defaults(handler=_run_peers)
     flood = actions.add_parser("flood", help="whether a flooding validator and client delay the others")
     flood.add_argument("--nodes", type=int, choices=(4, 7, 10), default=4)
     flood.add_argument("--seconds", type=float, default=10.0)
@@ -63,6 +73,13 @@ def _run(chosen: argparse.Namespace) -> int:
         for verifiers in chosen.verifiers.split(",")
     ]
     return bench_chain.main(plans, chosen.dir, as_json=chosen.json)
+
+
+def _run_peers(chosen: argparse.Namespace) -> int:
+    from watt_tools import bench_peers, market_peers
+
+    folder = chosen.dir or market_peers.cache()
+    return bench_peers.main(folder, chosen.seconds, chosen.only, as_json=chosen.json, markdown=chosen.markdown)
 
 
 def _run_flood(chosen: argparse.Namespace) -> int:

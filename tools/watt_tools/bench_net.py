@@ -81,7 +81,7 @@ class BenchNet:
         data = sign_genesis(document, regulator)
         (folder / "genesis.bin").write_bytes(data)
         self.genesis, self.network = open_genesis(data, regulator.public)
-        self.ports = _free_ports(nodes)
+        self.ports = free_ports(nodes)
         self.children = Children(folder / "pids.json")
 
     # --- daemons
@@ -215,7 +215,7 @@ def _table(name: str, values: dict[str, Any]) -> str:
     return "\n".join([f"[{name}]", *lines]) + "\n\n"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago."""
     doors = [socket.create_server((HOST, 0)) for _ in range(count)]
     ports = [door.getsockname()[1] for door in doors]

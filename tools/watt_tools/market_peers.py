@@ -81,7 +81,7 @@ def add(actions: Actions[argparse.ArgumentParser]) -> None:
     peers.add_argument("--budget", choices=("quarter", "tight", "both"), default="both")
     peers.add_argument("--peer", nargs="*", choices=tuple(PEERS), default=list(PEERS), help="only these peers")
     peers.add_argument("--time-limit", type=int, default=60, metavar="S", help="of each HiGHS solve (default 60)")
-    peers.add_argument("--dir", type=Path, default=_cache(), help=f"environments of the peers (default {_cache()})")
+    peers.add_argument("--dir", type=Path, default=cache(), help=f"environments of the peers (default {cache()})")
     peers.add_argument("--seed", type=int, default=0)
     peers.add_argument("--json", action="store_true", help="print one JSON object")
     peers.add_argument("--markdown", action="store_true", help="print the table of master/BIDDING.md")
@@ -89,7 +89,8 @@ def add(actions: Actions[argparse.ArgumentParser]) -> None:
     peers.set_defaults(handler=run_peers)
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where environments of peers are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wattpact/peers"
 
 
@@ -100,7 +101,7 @@ class PeerError(Exception):
 def run_peers(chosen: argparse.Namespace) -> int:
     """Build the environments, run everything, print the table. 1 when a peer could not be had."""
     try:
-        pythons = {peer: environment(chosen.dir, peer) for peer in chosen.peer}
+        pythons = {peer: environment(chosen.dir, peer, PEERS[peer][0]) for peer in chosen.peer}
         budgets = ("quarter", "tight") if chosen.budget == "both" else (chosen.budget,)
         rows: list[Row] = []
         for households in chosen.households:
@@ -130,13 +131,13 @@ def run_peers(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def environment(folder: Path, peer: str) -> Path:
-    """The Python of a peer's environment, built where it is missing. Raises PeerError."""
-    home, (packages, _) = folder / peer, PEERS[peer]
+def environment(folder: Path, peer: str, packages: tuple[str, ...]) -> Path:
+    """The Python of a peer's environment, built with `packages` where it is missing. Raises PeerError."""
+    home = folder / peer
     python, done = home / "bin/python", home / "installed"
     if done.exists() and done.read_text().split() == list(packages):
         return python
-    print(f"wattpact market peers: installing {' '.join(packages)} into {home}", file=sys.stderr, flush=True)
+    print(f"wattpact: installing {' '.join(packages)} into {home}", file=sys.stderr, flush=True)
     try:
         venv.create(home, with_pip=True, clear=True)
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
