@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 from watt_tools import sim_cli
@@ -58,6 +59,20 @@ def test_the_table_names_who_killed_a_bug(capsys: pytest.CaptureFixture[str]) ->
     assert run("mutants", "refused-writes-stay", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["planted"] == 1 and report["mutants"][0]["killed_by"] == "seeds" and not report["survivors"]
+
+
+def test_hunts_go_on_where_they_were_interrupted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "kills"
+    words = ["mutants", "quorum-one-less", "--hunts", "2", "--seconds", "3", "--markdown", "--keep", str(kept)]
+    assert run(*words) == 0
+    first = capsys.readouterr().out
+    assert "| quorum-one-less | 1 | seeds, I1 | 1 |" in first and "| 2 of 2 | 1 |" in first
+    lines = kept.read_text().splitlines()
+    assert len(lines) == 2
+    kept.write_text("\n".join(lines).replace('"seeds"', '"twins"', 1) + "\n")
+    assert run(*words) == 0  # what the file says is taken, not hunted again
+    assert "| quorum-one-less | 1 | twins, I1 | 1 |" in capsys.readouterr().out
+    assert kept.read_text().count("\n") == 2
 
 
 def test_the_negative_control_forks_and_names_liars_only(capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,13 +119,36 @@ def hunt_all(names: list[str], seconds: int = SECONDS_MAX, offset: int = 0) -> I
     """One child process for each bug, in order."""
     for bug in [bug for bug in BUGS if bug.name in names]:
         command = [sys.executable, "-m", "watt_sim.mutants", bug.name, str(seconds), str(offset)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=WALL_FACTOR * seconds, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=WALL_FACTOR * seconds, check=False)
+        except subprocess.TimeoutExpired:
+            yield Kill(bug.name, bug.rule, "", f"not done in {WALL_FACTOR * seconds} s by the wall", 0, 0)
+            continue
         if done.returncode:
             # Not a kill: most likely the bug does not fit the core any more.
             text = (done.stderr.strip().splitlines() or ["?"])[-1]
             yield Kill(bug.name, bug.rule, "", text[:120], 0, 0)
         else:
             yield Kill(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def remembered(file: Path | None) -> dict[tuple[str, int], Kill]:
+    """(bug, first seed) -> what an interrupted run found out, one JSON object a line; what survived is tried again."""
+    found: dict[tuple[str, int], Kill] = {}
+    if file is not None and file.exists():
+        for line in file.read_text().splitlines():
+            offset, *values = json.loads(line)
+            kill = Kill(*values)
+            if kill.killed_by:
+                found[kill.name, offset] = kill
+    return found
+
+
+def remember(file: Path | None, offset: int, kill: Kill) -> None:
+    """One more line of `remembered`."""
+    if file is not None:
+        with file.open("a") as out:
+            print(json.dumps([offset, *asdict(kill).values()]), file=out)
 
 
 def median_tries(kills: list[Kill]) -> int:

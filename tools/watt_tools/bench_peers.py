@@ -34,8 +34,8 @@ WORKERS: Final = 16
 "Connections of the client of etcd."
 ETCD_BATCH: Final = 125
 "Writes of one transaction; etcd takes 128."
-WINDOW: Final = 2000
-"Calls under way at pysyncobj, as at ours: four blocks' worth."
+WINDOWS: Final = {"as-shipped": 2000, "sync": 20}
+"Calls under way at pysyncobj: as at ours; with a sync for each few, or it syncs until it takes its leader for dead."
 START_S: Final = 30
 SYNCOBJ: Final = "pysyncobj==0.3.17"
 WORKER: Final = Path(__file__).parent / "peers/syncobj.py"
@@ -259,12 +259,14 @@ class _Cluster:
 
     def __init__(self, python: Path, folder: Path, mode: str) -> None:
         addresses = [f"{HOST}:{port}" for port in free_ports(3)]
+        self._window = WINDOWS[mode]
         self._nodes = []
         for own in addresses:
             others = [address for address in addresses if address != own]
             words = [str(python.absolute()), "-I", str(WORKER.resolve()), own, str(folder / own), mode, *others]
             pipe = subprocess.PIPE
-            self._nodes.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=folder))
+            quiet = subprocess.DEVNULL
+            self._nodes.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=quiet, text=True, cwd=folder))
         self.pids = [node.pid for node in self._nodes]
         self._leader = self._nodes[0]
         _wait_for(self._find_leader, "pysyncobj finds no leader")
@@ -287,7 +289,7 @@ class _Cluster:
 
     def closed(self, seconds: float) -> tuple[int, float, list[float]]:
         """As `EtcdClient.closed`."""
-        return self._load({"do": "closed", "window": WINDOW, "seconds": seconds, "bytes": BYTES})
+        return self._load({"do": "closed", "window": self._window, "seconds": seconds, "bytes": BYTES})
 
     def open(self, rate: float, seconds: float) -> tuple[int, float, list[float]]:
         """As `EtcdClient.open`."""

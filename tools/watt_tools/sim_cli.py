@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watt_tools import areas_cli, model_cli
@@ -67,6 +68,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     mutants.add_argument("--seconds", type=int, default=60, help="most time for one bug (default 60)")
     mutants.add_argument("--offset", type=int, default=0, help="first seed (default 0)")
     mutants.add_argument("--hunts", type=int, default=1, help="hunts from fresh seeds, for medians (default 1)")
+    mutants.add_argument("--keep", type=Path, metavar="FILE", help="note results there; go on where such a run ended")
     mutants.add_argument("--json", action="store_true", help="print one JSON object")
     mutants.add_argument("--markdown", action="store_true", help="print the table of tools/watt_sim/README.md")
     mutants.set_defaults(handler=_mutants)
@@ -274,16 +276,22 @@ def _shrink(chosen: argparse.Namespace) -> int:
 
 def _mutants(chosen: argparse.Namespace) -> int:
     from watt_sim.bugs import BUGS
-    from watt_sim.mutants import OFFSET_STEP, hunt_all, median_tries, table
+    from watt_sim.mutants import OFFSET_STEP, hunt_all, median_tries, remember, remembered, table
 
     unknown = sorted({*chosen.names} - {bug.name for bug in BUGS})
     if unknown:
         print(f"no planted bug is called {', '.join(unknown)}", file=sys.stderr)
         return 2
     hunts: dict[str, list[Kill]] = {}
-    names = chosen.names or [bug.name for bug in BUGS]
+    names = [bug.name for bug in BUGS if not chosen.names or bug.name in chosen.names]
+    known = remembered(chosen.keep)
     for hunt in range(chosen.hunts):
-        for kill in hunt_all(names, chosen.seconds, chosen.offset + hunt * OFFSET_STEP):
+        offset = chosen.offset + hunt * OFFSET_STEP
+        for name in names:
+            kill = known.get((name, offset))
+            if kill is None:
+                (kill,) = hunt_all([name], chosen.seconds, offset)
+                remember(chosen.keep, offset, kill)
             hunts.setdefault(kill.name, []).append(kill)
             if not (chosen.json or chosen.markdown):
                 found = f"{kill.killed_by or 'SURVIVED':9} {kill.seconds_ms / 1000:6.1f} s  {kill.where}"
