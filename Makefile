@@ -103,8 +103,8 @@ fuzz: .venv-fuzz/.stamp ## a million executions of every parser of the chain, gu
 bench: $(VENV)/.stamp ## figures, as ratios inside one run
 	$(BIN)/wattpact bench chain
 
-kills: $(VENV)/.stamp ## 200 kill -9 of real stations under load (a quarter of an hour)
-	$(BIN)/wattpact bench kills --kills 200
+kills: $(VENV)/.stamp ## 200 kill -9 of real stations under load, some with a damaged disk (a quarter of an hour)
+	$(BIN)/wattpact bench kills --kills 200 --damage
 
 mutations: install ## 125,000 market certificates with one integer changed; every one must be refused
 	MUTATIONS=100000 $(BIN)/python -m pytest tests/market/test_leaves.py tests/market/test_across.py -k mutations

@@ -47,6 +47,7 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     kills = actions.add_parser("kills", help="kill -9 of real stations under load, at random moments")
     kills.add_argument("--kills", type=int, default=200, metavar="N", help="how many (default 200, some 15 minutes)")
     kills.add_argument("--seed", type=int, default=0, help="of the random moments; what they hit the machine decides")
+    kills.add_argument("--damage", action="store_true", help="also change a bit of a killed station's files at times")
     kills.add_argument("--dir", type=Path, help="where the stations live (default: a temporary folder)")
     kills.add_argument("--json", action="store_true")
     kills.set_defaults(handler=_run_kills)
@@ -103,7 +104,7 @@ def _run_stores(chosen: argparse.Namespace) -> int:
 def _run_kills(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_kills
 
-    return bench_kills.main(chosen.kills, chosen.seed, chosen.dir, as_json=chosen.json)
+    return bench_kills.main(chosen.kills, chosen.seed, chosen.dir, damage=chosen.damage, as_json=chosen.json)
 
 
 def _run_soak(chosen: argparse.Namespace) -> int:

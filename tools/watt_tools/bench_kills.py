@@ -4,6 +4,8 @@ Four stations (`wattpact station run`, TLS, real disk), a client that keeps tran
 follows the blocks of each. Killed is one station, two, or all at once, and some again while they start. Whatever any
 station has ever told with a certificate must be the same at all others and stand in every log at the end, every
 transaction must become final, no station may have signed twice, and each must be level again within LEVEL_S.
+With `--damage` a bit of one of the killed station's files is changed now and then: it must say so when it starts, and
+heal from the others; when that was its memory of votes, it must be silent until it may speak again.
 
 A killed process loses nothing that it gave to the operating system: what a power cut takes is tried on a disk that
 forgets (`wattpact bench stores`). Moments are random; what happens in them depends on the machine.
@@ -30,6 +32,7 @@ from watt_chain.block import block_hash, check_certificate, decode_certified
 from watt_chain.transaction import decode_transaction
 from watt_node.byhand import log_of
 from watt_node.channel import PROTOCOL, Channel, ChannelError, Hello, Kind, dial, tls_context
+from watt_node.clock import machine_ms
 from watt_node.names import node_name
 from watt_node.votelog import peek
 
@@ -52,6 +55,7 @@ WEIGHTS = (80, 12, 8)
 "Of a hundred kills: how many hit one station, two, all at once."
 UNDER_LOAD_S = 0.8
 "A kill comes within this time after the last one was made good."
+SUFFIXES = (".log", ".idx", ".state")
 AWAY_S = 0.6
 "A killed station is started again within this time."
 STARTING_SHARE = 0.25
@@ -60,6 +64,18 @@ STARTING_S = 1.5
 LEVEL_S = 120.0
 "A station that is not level by then has failed; on a quiet machine it takes two seconds."
 SETTLE_S = 60.0
+DAMAGE_SHARE = 0.3
+"With `--damage`: so many of the kills of one station."
+NOTICES = (
+    "votes-damaged",
+    "blocks-damaged",
+    "segment-damaged",
+    "snapshot-damaged",
+    "index-",
+    "torn-tail-cut",
+    "silent",
+)
+"Events of a station's log that say that its disk is not as it was."
 STATUS_S = 5.5
 "A status file is at most 5 s old."
 
@@ -76,6 +92,9 @@ class Found:
     transactions: int = 0
     level_s: list[float] = field(default_factory=list)
     "Start to the first new block, one per restart."
+    damaged: dict[str, int] = field(default_factory=dict)
+    "Files a bit of which was changed, by kind."
+    unnoticed: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     signed_twice: int = 0
@@ -86,7 +105,8 @@ class Found:
 
     @property
     def broken(self) -> bool:
-        return bool(self.contradictions or self.lost or self.signed_twice or self.stuck or self.doubts)
+        faults = (self.contradictions, self.lost, self.signed_twice, self.stuck, self.doubts, self.unnoticed)
+        return any(faults)
 
     def data(self) -> dict[str, Any]:
         """For JSON."""
@@ -203,8 +223,9 @@ class Client:
 class Killer:
     """Kills stations and starts them again."""
 
-    def __init__(self, net: BenchNet, client: Client, found: Found, seed: int) -> None:
+    def __init__(self, net: BenchNet, client: Client, found: Found, seed: int, damage: bool) -> None:
         self._net = net
+        self._damage = damage
         self._client = client
         self._found = found
         self._random = random.Random(seed)
@@ -219,6 +240,10 @@ class Killer:
             for index in chosen:
                 self._kill(index)
             self._found.several_at_once += size if size > 1 else 0
+            if self._damage and size == 1 and chance.random() < DAMAGE_SHARE:
+                await self._heal(chosen[0])
+                self._show(kills)
+                continue
             await asyncio.sleep(chance.uniform(0, AWAY_S))
             started = {index: self._start(index) for index in chosen}
             if chance.random() < STARTING_SHARE:
@@ -230,6 +255,34 @@ class Killer:
             for index, begun_s in started.items():
                 await self._level(index, begun_s, wanted)
             self._show(kills)
+
+    async def _heal(self, index: int) -> None:
+        """Change a bit of a file of a killed station, start it, and wait until it is level and signs again."""
+        data, log = self._net.data(index), self._net.children.children[index].log
+        path = self._random.choice(sorted(one for one in data.iterdir() if one.suffix in SUFFIXES))
+        content = bytearray(path.read_bytes())
+        at = self._random.randrange(len(content))
+        content[at] ^= 1 << self._random.randrange(8)
+        with path.open("r+b") as file:  # in place: the inode stays, so that it is damage and not a copy
+            file.write(content)
+        kind = "".join(letter for letter in path.name if not letter.isdigit())
+        self._found.damaged[kind] = self._found.damaged.get(kind, 0) + 1
+        before = log.stat().st_size
+        begun_ms, begun_s = machine_ms(), self._start(index)
+        await self._level(index, begun_s, max(self._client.heights) + 1)
+        said = log.read_bytes()[before:].decode()
+        if not any(notice in said for notice in NOTICES):
+            self._found.unnoticed.append(f"station {index}, {path.name}, byte {at} of {len(content)}")
+        while self._is_silent(index, begun_ms):
+            self._client.check()
+            if time.monotonic() - begun_s > LEVEL_S:
+                raise TimeoutError(f"station {index} is silent after {LEVEL_S} s: {log}")
+            await asyncio.sleep(TICK_S)
+
+    def _is_silent(self, index: int, since_ms: int) -> bool:
+        """Whether a station signs nothing, by a status that is younger than its start."""
+        status = self._net.status(index)
+        return status["written_ms"] < since_ms or bool(status["replica"].get("silent", "starting"))
 
     def _kill(self, index: int) -> None:
         child = self._net.children.children[index]
@@ -262,10 +315,10 @@ class Killer:
             print(text, end="", file=sys.stderr, flush=True)
 
 
-def main(kills: int, seed: int, folder: Path | None, *, as_json: bool) -> int:
+def main(kills: int, seed: int, folder: Path | None, *, damage: bool, as_json: bool) -> int:
     """Run and print; 0 when nothing broke, else 1 (then the folder is kept if `folder` names one)."""
     with tempfile.TemporaryDirectory(prefix="wattpact-kills-") as name:
-        found = measure(kills, seed, folder or Path(name))
+        found = measure(kills, seed, folder or Path(name), damage)
     data = found.data()
     if as_json:
         print(json.dumps(data, indent=1))
@@ -278,12 +331,15 @@ def main(kills: int, seed: int, folder: Path | None, *, as_json: bool) -> int:
             f"contradictions {len(found.contradictions)}, lost {len(found.lost)}, signed twice {found.signed_twice}, "
             f"in doubt {len(found.doubts)}"
         )
-        for line in filter(None, (*found.contradictions, *found.lost, *found.doubts, found.stuck)):
+        if damage:
+            print(f"damaged: {found.damaged}; not noticed {len(found.unnoticed)}")
+        faults = (*found.contradictions, *found.lost, *found.doubts, *found.unnoticed, found.stuck)
+        for line in filter(None, faults):
             print(f"  {line}")
     return int(found.broken)
 
 
-def measure(kills: int, seed: int, folder: Path) -> Found:
+def measure(kills: int, seed: int, folder: Path, damage: bool = False) -> Found:
     """One run in a folder."""
     where = folder / "kills"
     net = BenchNet(where, NODES, BLOCK, timeout_ms=TIMEOUT_MS, users=USERS, snapshot_blocks=SNAPSHOT_BLOCKS)
@@ -291,7 +347,7 @@ def measure(kills: int, seed: int, folder: Path) -> Found:
     net.start(measured=False)
     client = Client(net, found)
     try:
-        asyncio.run(_measure(net, client, found, kills, seed))
+        asyncio.run(_measure(net, client, Killer(net, client, found, seed, damage), found, kills))
     except TimeoutError as error:
         found.stuck = str(error)
     finally:
@@ -302,13 +358,13 @@ def measure(kills: int, seed: int, folder: Path) -> Found:
     return found
 
 
-async def _measure(net: BenchNet, client: Client, found: Found, kills: int, seed: int) -> None:
+async def _measure(net: BenchNet, client: Client, killer: Killer, found: Found, kills: int) -> None:
     client.start()
     try:
         while found.transactions < 2 * USERS + WINDOW:
             client.check()
             await asyncio.sleep(TICK_S)
-        await Killer(net, client, found, seed).run(kills)
+        await killer.run(kills)
         client.paused = True
         deadline_s = time.monotonic() + SETTLE_S
         while client.under_way or min(client.heights) < max(client.heights):
