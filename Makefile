@@ -10,10 +10,10 @@ RIG_DIR ?= rig-run
 RIG_ARGS ?=
 WASM := tools/micropython/node_modules/.stamp
 
-.PHONY: help demo test check device cost cuts rig sim sim-areas model fuzz bench kills mutations rows fmt lock clean install
+.PHONY: help demo test check device cost cuts rig sim sim-areas model fuzz bench kills cross-kills mutations rows fmt lock clean install
 
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.stamp: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -108,6 +108,9 @@ kills: $(VENV)/.stamp ## 200 kill -9 of real stations under load, some with a da
 
 mutations: install ## 125,000 market certificates with one integer changed; every one must be refused
 	MUTATIONS=100000 $(BIN)/python -m pytest tests/market/test_leaves.py tests/market/test_across.py -k mutations
+
+cross-kills: install ## kill -9 of any process at any step of a trade across areas: 41 evenings of real processes (40 minutes)
+	CROSS_KILLS=all $(BIN)/python -m pytest -m e2e tests/e2e/test_cross_kills.py
 
 rows: install ## which acceptance rows have a passing test, and which do not yet
 	$(BIN)/python tests/rows.py

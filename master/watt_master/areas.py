@@ -3,7 +3,8 @@
 Strategy. A station is believed in nothing: every block must carry the commit certificate of its area, must be the next
 one, and is executed again here. A block that fails the first two is the station's fault, and the next station is asked.
 A block that a quorum certified and that does not execute to its own header is a broken area (or a fault of this
-program): the area is *halted* here, shown as an alarm, and nothing of it goes to the main chain any more; the other
+program): the area is *halted* here, shown as an alarm, and that block and what follows it do not go to the main chain.
+What came before it does, and then this master says on chain that it refutes the block (CONTRACT.md 17.7); the other
 areas go on.
 
 Order for a good block: execute, archive durably, then (and only then) may an Anchor mention it.
@@ -19,6 +20,7 @@ from typing import Protocol
 from watt_chain import codec
 from watt_chain.block import decode_certified
 from watt_chain.codec import DecodeError
+from watt_chain.contract.cross_kinds import Refute
 from watt_chain.contract.kinds import Anchor
 from watt_chain.genesis import Genesis
 from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
@@ -97,6 +99,8 @@ class AreaReplica:
         self.ledger = Ledger(genesis, chain, contract, VerifiedTransactions(), freeze_every=snapshot_blocks)
         self.halted = ""
         "Why the area is halted here; empty while all is well."
+        self.refutation: Refute | None = None
+        "The certified block that does not execute, when that is why."
         self.refused = Tally()
         "Blocks of stations that were refused, by reason."
         self.waiting: deque[Anchorable] = deque()
@@ -138,6 +142,8 @@ class AreaReplica:
         except DecodeError as error:
             return self.refused.count(str(error))
         except CorruptionError as error:
+            parts, bad, _, _ = decode_certified(certified)
+            self.refutation = Refute(bad.header, parts.certificate)
             raise self._halt(str(error)) from None
         block, transactions = rows_of(applied, certified)
         self._sink.add(block, transactions)
@@ -191,6 +197,7 @@ class Anchoring:
     "Of this master in the list of masters."
     masters: int
     _sent: dict[tuple[int, int], int] = field(default_factory=dict)
+    _refuted: dict[int, int] = field(default_factory=dict)
     submitted: int = 0
 
     def rank(self, chain: int) -> int:
@@ -202,8 +209,6 @@ class Anchoring:
         area.anchored(anchored_height)
         for sent in [sent for sent in self._sent if sent[0] == area.chain and sent[1] <= anchored_height]:
             del self._sent[sent]
-        if area.halted:
-            return []
         wait_ms = self.rank(area.chain) * STANDBY_MS
         found: list[Anchorable] = []
         for block in list(area.waiting)[:ANCHORS_IN_FLIGHT]:
@@ -216,6 +221,16 @@ class Anchoring:
             self.submitted += 1
             found.append(block)
         return found
+
+    def refutes(self, area: AreaReplica, anchored_height: int, now_ms: int) -> Refute | None:
+        """What to say now of an area whose next block does not execute: once all before it is anchored."""
+        if area.refutation is None or anchored_height != area.height:
+            return None
+        sent_ms = self._refuted.get(area.chain)
+        if sent_ms is not None and now_ms - sent_ms < ANSWER_MS:
+            return None
+        self._refuted[area.chain] = now_ms
+        return area.refutation
 
     def failed(self, chain: int, height: int) -> None:
         """The submission was refused: it may be tried again at the next step."""

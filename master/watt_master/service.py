@@ -314,6 +314,7 @@ class Master:
             for outgoing in self.offices.step(self._clock.now_s(), monotonic_ms()):
                 self._links[outgoing.chain].put(outgoing)
             await self._anchor()
+            await self._refute()
             await self._end_overdue()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
@@ -327,6 +328,16 @@ class Master:
                 if reason:
                     self._anchoring.failed(chain, block.height)
                     self.anchors_refused[reason] = self.anchors_refused.get(reason, 0) + 1
+
+    async def _refute(self) -> None:
+        """Say on chain that an area's certified block does not execute, until the area is in quarantine for it."""
+        for chain, replica in self._replicas.items():
+            barred = self.view.is_quarantined(chain) or self.node.index not in self.node.ledger.numbers
+            fields = (
+                None if barred else self._anchoring.refutes(replica, self.view.anchor_height(chain), monotonic_ms())
+            )
+            if fields is not None:
+                await self.node.submit_own("Refute", fields)
 
     async def _end_overdue(self) -> None:
         """Trades across areas that wait for an area in vain are ended by whoever's turn it is."""

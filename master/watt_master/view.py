@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 from watt_chain import codec
 from watt_chain.contract import objects
-from watt_chain.contract.cross_objects import CrossTrade, MainTrade
+from watt_chain.contract.cross_objects import CrossTrade, MainTrade, Position, position_key
 from watt_chain.contract.event import State
 from watt_chain.contract.market import Book
 from watt_chain.contract.objects import AnchorState, AreaEvent, MainEvent, OpenEvents, ResultRow, RulesIndex
@@ -90,6 +90,11 @@ class View:
         """Height of the last block of an area that the main chain has taken in."""
         held = self.read(MAIN, objects.anchor_key(chain), AnchorState)
         return 0 if held is None else held.height
+
+    def is_quarantined(self, chain: int) -> bool:
+        """Whether the main chain takes nothing of an area any more."""
+        held = self.read(MAIN, position_key(chain), Position)
+        return held is not None and held.quarantine != ""
 
     def active_rules(self, chain: int) -> int:
         """Version of the rule set that is active on a chain."""

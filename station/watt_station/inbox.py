@@ -56,8 +56,10 @@ class InboxRelay:
         turn_s: Callable[[], float],
         submit: Callable[[Inbox], Awaitable[str]],
         log: Log,
+        ripe: Callable[[Inbox], bool] = lambda _: True,
     ) -> None:
-        """`cursor()` is the last consumed sequence, `turn_s()` how long to wait for others that are due before us."""
+        """`cursor()` is the last consumed sequence, `turn_s()` how long to wait for others that are due before us;
+        `ripe(batch)` whether the ledger would take it now, asked again after each block."""
         self._chain = chain
         self._remotes = remotes
         self._prove = prove
@@ -65,6 +67,7 @@ class InboxRelay:
         self._turn_s = turn_s
         self._submit = submit
         self._log = log
+        self._ripe = ripe
         self._kept: dict[int, tuple[Inbox, int, int]] = {}
         "Batch by its first sequence: (batch, first, last)."
         self._changed = asyncio.Event()
@@ -133,7 +136,7 @@ class InboxRelay:
         while True:
             self._changed.clear()
             due = self._next()
-            if due is None:
+            if due is None or not self._ripe(due):
                 await self._changed.wait()
                 continue
             cursor = self._cursor()

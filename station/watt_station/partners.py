@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from watt_chain import codec
-from watt_chain.block import decode_certified
+from watt_chain.block import OutMessage, decode_certified
 from watt_chain.codec import DecodeError, T
-from watt_chain.contract.cross_kinds import CrossReady, PartnerBlock
+from watt_chain.contract.cross_kinds import CrossLocked, CrossReady, PartnerBlock
 from watt_chain.contract.cross_objects import CrossTrade, source_key
 from watt_chain.contract.cross_seats import NOBODY, NODES_KEY, CrossNodes
-from watt_chain.contract.event import State
+from watt_chain.contract.event import BEFORE_MATCH, State
 from watt_chain.contract.kinds import Inbox
 from watt_chain.contract.objects import (
     OPEN_KEY,
@@ -195,7 +195,20 @@ class Partners:
             lambda: self.turn_s(source),
             self._submit_inbox,
             self._log.bind(f"area{source}"),
+            self._ripe,
         )
+
+    def _ripe(self, inbox: Inbox) -> bool:
+        """Locks are of use when the matching is here (CONTRACT.md 17.2): sooner they would be refused."""
+        for entry in inbox.entries:
+            try:
+                locked = codec.decode(codec.decode(entry.message, OutMessage).body, CrossLocked)
+            except DecodeError:
+                return True  # the partner's fault: the contract says so
+            event = self._object(event_key(locked.event), AreaEvent)
+            if event is None or event.state in BEFORE_MATCH:
+                return False
+        return True
 
     def _submit_inbox(self, inbox: Inbox) -> Awaitable[str]:
         return self._submit("Inbox", inbox)

@@ -132,6 +132,27 @@ def test_what_an_area_says_of_trades_that_are_not_its_own_has_no_effect() -> Non
     assert take(world, 2, lie(world, 3, 2, "CrossLocked", [1, [[1, named]], []], 1)) == "proof"
 
 
+def test_a_lock_that_is_carried_before_the_matching_is_refused_and_taken_afterwards() -> None:
+    """A cross-node that is early, by haste or on purpose, must not make a lock go by without effect."""
+    play = Across(streets())
+    play.run(State.QUALIFIED)
+    world = play.world
+    assert world.call(0, GRID, "Match", [play.solution()]) == ""
+    (news,) = world.inbox_fields(2)
+    for fields in world.inbox_fields(1):
+        assert world.call(1, world.validators[1][0], "Inbox", fields) == ""
+    buyer = play.home(1, "buy")
+    assert world.call(1, buyer.key, "Confirmtransaction", kinds.Confirmtransaction(1, True)) == ""
+    assert play.op("buy", [1]) == ""
+    partner, match = (replace(news, entries=[entry]) for entry in news.entries)
+    assert world.call(2, world.validators[2][0], "Inbox", partner) == ""
+    (lock,) = world.inbox_fields(2, 1)
+    assert take(world, 2, lock) == "early"
+    assert world.call(2, world.validators[2][0], "Inbox", match) == ""
+    assert world.call(2, world.validators[2][0], "Inbox", lock) == ""
+    assert world.trade(2).state == "ASKED"
+
+
 # Together: three areas --------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,8 @@ from watt_node.store import read_blocks
 from watt_tools import readout
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
-MAIN, AREAS = 0, (1, 2)
+MAIN, AREAS, HAMLET = 0, (1, 2), 3
+"The hamlet is the small area that goes dark for a while."
 NODES = 4
 
 
@@ -98,12 +99,12 @@ def test_every_master_holds_every_block_of_every_area(quiet: Evening) -> None:
 @pytest.mark.row("B3", "B6", "B24", "M47")
 def test_one_chain_per_area_below_one_of_the_grid_company(quiet: Evening) -> None:
     genesis, _ = genesis_of(quiet)
-    assert [area.chain for area in genesis.areas] == list(AREAS)
+    assert [area.chain for area in genesis.areas] == [*AREAS, HAMLET]
     seats = [validator.public for chain in genesis.chains() for validator in genesis.validators(chain)]
-    assert len(seats) == len(set(seats)) == NODES * (1 + len(AREAS)), "no node sits in two chains"
+    assert len(seats) == len(set(seats)) == NODES * (2 + len(AREAS)), "no node sits in two chains"
     office = {
         name
-        for name in ("main", "area1", "area2")
+        for name in ("main", "area1", "area2", "area3")
         for node in range(NODES)
         if "[services.grid]" in (quiet.folder / name / f"node{node}.toml").read_text()
     }
@@ -114,7 +115,7 @@ def test_one_chain_per_area_below_one_of_the_grid_company(quiet: Evening) -> Non
 def test_every_household_belongs_to_exactly_one_area(quiet: Evening) -> None:
     homes = json.loads((quiet.folder / "network.json").read_text())["homes"]
     enrolled: dict[bytes, list[int]] = {}
-    for chain in AREAS:
+    for chain in (*AREAS, HAMLET):
         for _, tx in calls(quiet, chain, "Enrol"):
             fields = codec.decode(tx.fields_raw, kinds.Enrol)
             for plug in fields.plugs:

@@ -7,6 +7,7 @@ import pytest
 from watt_chain import codec
 from watt_chain.block import Certificate, CertifiedBlock, VoteSignature, block_hash, decode_certified, vote_bytes
 from watt_chain.contract import AreaContract
+from watt_chain.contract.cross_kinds import Refute
 from watt_market.engine import Market
 from watt_master.archive import Archive
 from watt_master.areas import ANCHORS_IN_FLIGHT, ANSWER_MS, STANDBY_MS, Anchoring, AreaHalted, AreaReplica
@@ -56,7 +57,7 @@ def test_given_a_station_that_lies_when_its_block_comes_then_it_is_refused_and_t
 
 
 @pytest.mark.row("B17")
-def test_given_a_quorum_that_certifies_a_false_state_when_followed_then_the_area_is_halted_and_nothing_is_anchored(
+def test_given_a_quorum_that_certifies_a_false_state_when_followed_then_the_area_is_halted_and_refuted(
     world: Any, stations: list[bytes], replica: AreaReplica
 ) -> None:
     """All validators of the area sign a header whose state root is not what the block executes to."""
@@ -76,7 +77,12 @@ def test_given_a_quorum_that_certifies_a_false_state_when_followed_then_the_area
     assert replica.height == 1 and "state-root" in replica.halted
     with pytest.raises(AreaHalted):
         replica.check(stations[1])
-    assert Anchoring(1, 4).due(replica, 0, 10**6) == []
+    duty = Anchoring(1, 4)
+    assert [block.height for block in duty.due(replica, 0, 10**6)] == [1], "what came before it is sound"
+    assert duty.refutes(replica, 0, 10**6) is None
+    assert duty.refutes(replica, 1, 10**6) == Refute(forged, decode_certified(bad)[0].certificate)
+    assert duty.refutes(replica, 1, 10**6 + ANSWER_MS - 1) is None
+    assert duty.refutes(replica, 1, 10**6 + ANSWER_MS) is not None
     assert replica.status()["halted"]
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from node_bench import Network, until
 from watt_chain import codec
 from watt_chain.block import OutMessage, decode_certified
-from watt_chain.contract.cross_kinds import CrossReady
+from watt_chain.contract.cross_kinds import CrossLocked, CrossReady
 from watt_chain.contract.cross_objects import CrossTerms, CrossTrade
 from watt_chain.contract.cross_seats import CrossNodes, CrossSeat
 from watt_chain.contract.event import EventSpec, State, Unit
@@ -135,6 +136,29 @@ async def test_given_cross_nodes_that_withhold_when_a_trade_waits_then_a_normal_
     await until(lambda: area.bodies == [b"1"])
     del area.values[b"cross/1/1"]
     await until(lambda: area.partners.status()["lanes"] == {})
+    await area.partners.stop()
+    await network.close()
+    assert not network.failures
+
+
+async def test_given_a_lock_when_the_matching_is_not_here_yet_then_it_is_kept_and_carried_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = await source_area(tmp_path)
+    area = Area(network, 0, monkeypatch)
+    area.introduce(network)
+    area.wait_for_a_lock()
+    matched = area.values[b"event/1"]
+    event = codec.decode(matched, AreaEvent)
+    area.values[b"event/1"] = codec.encode(replace(event, state=State.QUALIFIED))
+    area.partners.start()
+    body = codec.encode(CrossLocked(1, [(1, bytes(32))], []))
+    await tell(network, 1, body)
+    await asyncio.sleep(0.5)
+    assert area.submitted == []
+    area.values[b"event/1"] = matched
+    area.partners.advanced()
+    await until(lambda: area.bodies == [body])
     await area.partners.stop()
     await network.close()
     assert not network.failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from msgspec.structs import replace
 from watt_chain.contract.event import check_spec
 from watt_chain.contract.market import Bid, Book, Offer
 from watt_chain.contract.rules import RULES_1
@@ -112,6 +113,16 @@ def test_given_the_scenario_then_it_clears_and_the_defaulter_is_matched(homes: i
     # Metered above the quota it started with: it saved nothing of what it sold.
     own_wh = sum(quota(scenario.spec.profile_wh_per_mwh, scenario.homes[0].annual_kwh))
     assert sum(window_wh(scenario, scenario.homes[0].watts)) - scenario.spec.slots > own_wh
+
+
+def test_given_a_hamlet_then_its_seller_trades_with_another_area_and_no_other_home_changes() -> None:
+    plain, scenario = build(28, 2), build(28, 2, hamlet=True)
+    assert scenario.homes[:28] == plain.homes and plain.hamlet == 0
+    assert (scenario.areas, scenario.hamlet) == (3, 3)
+    assert [(home.area, home.side) for home in scenario.homes[28:]] == [(3, "sell"), (3, "watch")]
+    rules = replace(RULES_1, crossings=8)
+    across = Market().clear(books(scenario), scenario.spec, rules).across
+    assert across is not None and any(one.offer_chain == 3 != one.bid_chain for one in across.crossings)
 
 
 @pytest.mark.parametrize(("homes", "areas"), [(0, 1), (1, 2), (28, 0), (28, 9), (201, 2)])

@@ -215,7 +215,37 @@ def quarantined() -> Any:
     return world
 
 
-RUNS = [honest, declined, killed, over_the_bound, together, defaults, void, aborted, quarantined]
+def dark() -> Any:
+    """The seller's area hears of nothing from its book on: locked money comes back, its own event has no matching."""
+    play = cross_world.Across(cross_world.streets())
+    play.run(contract_world.State.QUALIFIED)
+    world = play.world
+    assert world.call(0, contract_world.AGGREGATOR, "Match", [play.solution()]) == ""
+    out = world.ledgers.pop(2), world.anchored.pop(2)
+    world.relay_all()
+    everybody, play.plans = play.plans, [plan for plan in play.plans if plan.home.area == 1]
+    play.take()
+    assert [play.op("buy", [n]) for n in play.numbers()] == ["", ""]
+    world.relay_all()
+    assert {world.trade(1, n).state for n in play.numbers()} == {"LOCKED"}
+    world.tick_all(cross_world.kill_after_s(play.spec))
+    assert world.call(0, world.validators[0][0], "CrossEnd", cross_kinds.CrossEnd(1)) == ""
+    world.relay_all()
+    assert {world.trade(1, n).state for n in play.numbers()} == {"REFUNDED"}
+    world.ledgers[2], world.anchored[2] = out
+    world.relay_all()
+    play.window()
+    out = world.ledgers.pop(2), world.anchored.pop(2)
+    for step in (play.deliver, play.settle, play.close):
+        step()
+    world.ledgers[2], world.anchored[2] = out
+    world.relay_all()
+    assert world.main_event().state == "CLOSED" and world.event(2).state == "ABORTED"
+    play.plans = everybody
+    return world
+
+
+RUNS = [honest, declined, killed, over_the_bound, together, defaults, void, aborted, quarantined, dark]
 
 
 @pytest.mark.row("E22", "H16")

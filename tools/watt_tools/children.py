@@ -39,6 +39,8 @@ class Child:
     started_s: float = 0.0
     dead_since_s: float | None = None
     restarts: int = 0
+    halted: bool = False
+    "Killed on purpose, and not to be started before `resume`."
 
     @property
     def pid(self) -> int | None:
@@ -72,7 +74,7 @@ class Children:
         for child in self.children:
             assert child.process is not None
             code = child.process.poll()
-            if code is None:
+            if code is None or child.halted:
                 continue
             if child.dead_since_s is None:
                 child.dead_since_s = now_s
@@ -84,6 +86,28 @@ class Children:
                 child.restarts += 1
                 self._spawn(child)
                 self.notes.append(f"{child.name} restarted")
+
+    def kill(self, name: str) -> None:
+        """kill -9 one child; `watch` starts it again like any that died."""
+        for child in self.children:
+            if child.name == name and child.process is not None:
+                child.process.kill()
+
+    def halt(self, prefix: str) -> None:
+        """kill -9 the children whose name begins with `prefix`; they stay down until `resume`."""
+        for child in self.children:
+            if child.name.startswith(prefix) and child.process is not None:
+                child.halted = True
+                child.process.kill()
+
+    def resume(self, prefix: str) -> None:
+        """Start what `halt` killed."""
+        for child in self.children:
+            if child.name.startswith(prefix) and child.halted:
+                assert child.process is not None
+                child.process.wait()
+                child.halted = False
+                self._spawn(child)
 
     def stop(self, names: tuple[str, ...] = ("",)) -> None:
         """Stop children whose name begins with one of `names`; the default stops all."""

@@ -65,11 +65,12 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser("demo", help="one evening peak, end to end, on this machine")
     demo.add_argument("--dir", type=Path, default=Path("demo-run"), help="where the network lives (default demo-run)")
     demo.add_argument("--json", action="store_true", help="print the result as JSON instead of tables")
-    demo.add_argument("--speed", type=int, default=240, help="protocol seconds per second (default 240)")
+    demo.add_argument("--speed", type=int, default=200, help="protocol seconds per second (default 200)")
     demo.add_argument("--homes", type=int, default=28, help="households, 24 to 200 (default 28)")
     demo.add_argument("--areas", type=int, default=2, help="station areas, 1 to 4 (default 2)")
     demo.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
     demo.add_argument("--fresh", action="store_true", help="forget an earlier run in the same directory")
+    demo.add_argument("--calm", action="store_true", help="kill no cross-node while trades are taken")
     demo.add_argument("--seed", type=int, help="derive all keys from a number (tests: such keys protect nothing)")
 
     def run(chosen: argparse.Namespace) -> int:

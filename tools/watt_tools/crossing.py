@@ -191,9 +191,9 @@ class Crossing:
         self.chain, self.transit = chain, [0, 0]
         mine = [(trade, side) for _, trade in sorted(self.trades.items()) for side in ("buy", "sell")]
         self.mine = [(trade, side) for trade, side in mine if trade.chains[side] == chain]
-        there, lapsed, settled = set[int](), set[int](), set[int]()
+        self.there, lapsed, settled = set[int](), set[int](), set[int]()
         for call in [*of.calls[chain], *(Space(header=block.header, kind="") for block in of.blocks[chain][-1:])]:
-            for number in sorted(there):
+            for number in sorted(self.there):
                 if call.header.time_s >= of.events[number].spec.confirm_close_s and number not in lapsed:
                     lapsed.add(number)
                     self.all(number, "lapse")
@@ -212,7 +212,7 @@ class Crossing:
                     if trade.state["sell"] in ("SETTLED", "CREDITED"):
                         self.pay(trade.users["sell"], trade.charge // 2, True)
             for source, kind, *body in getattr(call, "taken", []):
-                there |= {body[0]} if kind == "Match" and (chain, "Matched", body[0]) in of.reports else set()
+                self.there |= {body[0]} if kind == "Match" and (chain, "Matched", body[0]) in of.reports else set()
                 told += [body[:2]] if kind == "CrossNews" else []
                 for k, *word in body[1] if kind == "CrossNews" else []:
                     for trade, side in [one for one in self.mine if one[0].terms[:2] == [body[0], k]]:
@@ -259,7 +259,7 @@ class Crossing:
     def move(self, trade: Any, side: str, word: str, paid: int = 0) -> bool:
         """One step of a half, and what the area has to tell of it."""
         goal = STEPS[side].get((trade.state[side], word))
-        if goal is None:
+        if goal is None or trade.terms[0] not in self.there:  # an area that never took its part has no trades
             return False
         trade.state[side] = goal
         trade.paid[side] = paid if word in ("settle", "settled") else trade.paid[side]
@@ -302,7 +302,7 @@ class Crossing:
             group = trade.group["buy"] if side == "buy" else []
             limit_u = trade.limit * (side == "buy")
             values = [trade.terms, trade.id, side, trade.state[side], group, limit_u, escrow, bond]
-            met = f"cross/{trade.terms[0]}/{trade.terms[1]}" in of.state[self.chain] or trade.state[side] != "NONE"
+            met = trade.terms[0] in self.there
             of.same(f"cross/{trade.terms[0]}/{trade.terms[1]}", [*values, trade.paid[side]] if met else None)
         of.same("transit", self.transit if any(self.transit) else None)
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from watt_tools import judge, network, progress
 from watt_tools.children import ChildFailed, Children, command
+from watt_tools.mishaps import Mishaps
 from watt_tools.scenario import build
 
 START_LEAD_MS = progress.START_LOOK_BACK_MS
@@ -59,6 +60,7 @@ class Options:
     broker: str
     fresh: bool
     seed: int | None
+    calm: bool
 
     @staticmethod
     def from_arguments(chosen: argparse.Namespace) -> Options:
@@ -80,6 +82,7 @@ class Options:
             chosen.broker,
             chosen.fresh,
             chosen.seed,
+            chosen.calm,
         )
 
 
@@ -105,7 +108,7 @@ def _open(options: Options, say: progress.Reporter) -> network.Network:
             raise DemoFailed(f"{options.folder} is not a demo directory; --fresh removes only those")
         shutil.rmtree(options.folder)
     resumed, complete = ((options.folder / name).exists() for name in ("network.json", "done.json"))
-    scenario = build(homes=options.homes, areas=options.areas)
+    scenario = build(homes=options.homes, areas=options.areas, hamlet=options.areas > 1)
     micropython, node = find_micropython(), find_node()
     if not micropython:
         if not node:
@@ -127,11 +130,11 @@ def _play(options: Options, net: network.Network, say: progress.Reporter) -> Non
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     children = Children(options.folder / "pids.json", environment)
     try:
-        _start_broker(options, net, children)
+        start_broker(options.broker, net, children)
         net.start_clock(options.speed, START_LEAD_MS)
-        _start_daemons(net, children)
+        start_daemons(net, children)
         spec = json.loads((options.folder / "main/event.json").read_text())
-        _watch(net, children, spec, say)
+        _watch(net, children, Mishaps(net, children, not options.calm), spec, say)
         _drain(net, children, say)
     except KeyboardInterrupt:
         say.line("Interrupted: stopping every daemon; the same command goes on from here.")
@@ -148,7 +151,7 @@ def _play(options: Options, net: network.Network, say: progress.Reporter) -> Non
         say.close()
 
 
-def _start_daemons(net: network.Network, children: Children) -> None:
+def start_daemons(net: network.Network, children: Children) -> None:
     """Nodes and gateways first; the plugs when their gateways listen, so that no first reading waits for a repeat."""
     processes = net.processes()
     for process in processes:
@@ -163,16 +166,20 @@ def _start_daemons(net: network.Network, children: Children) -> None:
             children.start(process.name, command(*process.words), process.log)
 
 
-def _watch(net: network.Network, children: Children, spec: dict[str, Any], say: progress.Reporter) -> None:
+def _watch(
+    net: network.Network, children: Children, mishaps: Mishaps, spec: dict[str, Any], say: progress.Reporter
+) -> None:
     """Follow the event until the main chain says CLOSED. Raises DemoFailed when it aborts or takes too long."""
     deadline_s = time.monotonic() + RUN_MAX_S
     while True:
         children.watch()
-        while children.notes:
-            say.line(children.notes.pop(0))
+        for note in [*children.notes, *mishaps.step()]:
+            say.line(note)
+        children.notes.clear()
         seen = progress.observe(net)
         say.show(seen, net.protocol_now_s(), spec)
         if seen.main_state == "CLOSED":
+            mishaps.save()
             event_s = int(time.time()) - int(net.clock["machine_start_ms"]) // 1000
             say.line(f"  The event took {event_s} s at {net.clock['speed']}-fold speed; books are closed.")
             return
@@ -198,15 +205,16 @@ def _drain(net: network.Network, children: Children, say: progress.Reporter) -> 
     (net.folder / "done.json").write_text(json.dumps({"finished_ms": time.time_ns() // 1_000_000}))
 
 
-def _start_broker(options: Options, net: network.Network, children: Children) -> None:
+def start_broker(kind: str, net: network.Network, children: Children) -> None:
+    """Start the broker of a network, "embedded" or "mosquitto", and wait until it listens. Raises DemoFailed."""
     port = int(net.description["broker_port"])
-    tls = options.folder / "tls"
-    log = options.folder / "logs/broker.log"
-    if options.broker == "mosquitto":
+    tls = net.folder / "tls"
+    log = net.folder / "logs/broker.log"
+    if kind == "mosquitto":
         executable = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
         if not executable:
             raise DemoFailed("mosquitto is not installed (apt-get install mosquitto); or use --broker embedded")
-        config = options.folder / "mosquitto.conf"
+        config = net.folder / "mosquitto.conf"
         config.write_text(
             f"listener {port} {network.HOST}\ncafile {tls}/ca.pem\n"
             f"certfile {tls}/broker.pem\nkeyfile {tls}/broker.key\n"

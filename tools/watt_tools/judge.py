@@ -15,6 +15,7 @@ import msgspec
 from watt_chain import codec
 from watt_chain.block import decode_certified
 from watt_chain.contract import credit, kinds, objects, settlement
+from watt_chain.contract.cross_objects import CrossTrade, cross_key
 from watt_chain.contract.event import EventSpec
 from watt_chain.contract.rules import RULES_1, RULES_2
 from watt_chain.genesis import MAIN_CHAIN
@@ -81,6 +82,7 @@ def judge(net: Network, readout: Readout, stated: dict[str, Any]) -> Result:
         _energy(stated),
         _trades(stated),
         *_across(stated),
+        *_halted(net, readout, stated),
         _credit(net, stated),
         _certificate(net, readout, event),
         _bills(net, stated),
@@ -171,6 +173,24 @@ def _across(stated: dict[str, Any]) -> list[Check]:
     return [("trades across areas ended alike on both sides", held, detail)]
 
 
+def _halted(net: Network, readout: Readout, stated: dict[str, Any]) -> list[Check]:
+    """Trades with the area that went dark: ended by the main chain, and in both areas nothing of them is held."""
+    if not progress.load(net.folder / "mishaps.json").get("halted"):
+        return []
+    event, wrong, freed = int(net.description["event"]), [], 0
+    trades = [trade for trade in stated["trades"] if net.hamlet in (trade["seller_chain"], trade["buyer_chain"])]
+    for trade in trades:
+        bought = readout.need(trade["buyer_chain"], cross_key(event, trade["number"]), CrossTrade)
+        sold = readout.object(trade["seller_chain"], cross_key(event, trade["number"]), CrossTrade)
+        held_u = sum(side.escrow_u + side.bond_u for side in (bought, sold) if side is not None)
+        if trade["state"] != "KILL" or bought.state != "REFUNDED" or held_u:
+            wrong.append(f"trade {trade['number']}: {trade['state']}, buyer {bought.state}, {held_u} still held")
+        freed += bought.state == "REFUNDED"
+    title = f"area {net.hamlet} went dark: who bought there has its money back"
+    detail = ", ".join(wrong) or f"{freed} of {len(trades)} trades killed by the main chain and refunded"
+    return [(title, bool(trades) and not wrong, detail)]
+
+
 def _credit(net: Network, stated: dict[str, Any]) -> Check:
     defaulters = {home["name"] for home in net.homes if home["behaviour"] == "defaulter"}
     wrong = []
@@ -206,6 +226,8 @@ def _certificate(net: Network, readout: Readout, event: int) -> Check:
     missing = []
     stations = 0
     for area in range(1, net.areas + 1):
+        if area == net.hamlet:
+            continue  # its event ended without one
         height = _match_height(readout, area)
         wanted = readout.blocks[area][height - 1] if height else b""
         for index in range(NODES_PER_AREA):
@@ -303,6 +325,7 @@ def _as_data(net: Network, result: Result) -> dict[str, Any]:
         "grid": result.grid,
         "load_before_w": result.evening.before_w,
         "load_after_w": result.evening.after_w,
+        "mishaps": progress.load(net.folder / "mishaps.json"),
         "interpreters": {home["name"]: home["interpreter"] for home in net.homes},
         "statement": result.stated,
         "directory": str(net.folder),

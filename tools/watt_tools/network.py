@@ -72,6 +72,8 @@ class Network:
         self.description = description
         self.homes: list[dict[str, Any]] = description["homes"]
         self.areas: int = description["areas"]
+        self.hamlet: int = description.get("hamlet", 0)
+        "The small area that the demo halts; 0 = none."
 
     @property
     def regulator(self) -> bytes:
@@ -202,6 +204,7 @@ def _describe(scenario: Scenario, keys: _Keys, micropython: str, wasm_node: str)
     return {
         "format": 1,
         "areas": scenario.areas,
+        "hamlet": scenario.hamlet,
         "protocol_start_s": scenario.start_s,
         "micropython": micropython,
         "wasm_node": wasm_node,

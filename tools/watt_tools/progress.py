@@ -90,7 +90,7 @@ def observe(net: Network) -> Seen:
         seen.across = max(seen.across, sum(across.values()))
         seen.across_open += sum(count for state, count in across.items() if state not in TRADE_OVER)
         for chain, area in found.get("areas", {}).items():
-            if area.get("state") == "ABORTED":
+            if area.get("state") == "ABORTED" and int(chain) != net.hamlet:  # it was down when it should have agreed
                 seen.aborted = f"area {chain}: {area.get('reason', '')}"
     seen.level = len({*heights}) == 1
     for area in range(1, net.areas + 1):
@@ -118,6 +118,16 @@ def observe(net: Network) -> Seen:
         seen.unacknowledged += int(status.get("unacknowledged", 0))
     seen.outboxes_empty = seen.gateways == len(net.homes) and seen.pending == 0
     return seen
+
+
+def event_of(net: Network) -> dict[str, Any]:
+    """The event as the first master that shows it has it, or {}."""
+    for index in range(MASTERS):
+        events = load(net.folder / f"main/node{index}/status.json").get("events", {})
+        if found := events.get(str(net.description["event"])):
+            assert isinstance(found, dict)
+            return found
+    return {}
 
 
 def bill_of(net: Network, home: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ import csv
 import gzip
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -76,6 +76,8 @@ ROLES: tuple[Literal["sell", "buy", "watch"], ...] = ("sell", "buy", "sell", "bu
 MICROPYTHON_HOMES = 4
 WASM_HOME = 3
 MAIN_METER_HOMES = 2
+HAMLET_ROLES: tuple[Literal["sell", "watch"], ...] = ("sell", "watch")
+"Homes of the small area that the demo halts: one that sells to other areas and one that looks on."
 
 
 class ScenarioError(Exception):
@@ -120,6 +122,8 @@ class Scenario:
     areas: int
     homes: list[Home]
     spec: EventSpec
+    hamlet: int = 0
+    "Chain of the small area that the demo halts; 0 = there is none."
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +141,16 @@ class Timeline:
 
 
 def timeline(start_s: int, slot_s: int = 900, slots: int = 8) -> Timeline:
-    """Instants of an event announced at `start_s`: three hours to agree, the window, half an hour to meter."""
+    """Instants of an event announced at `start_s`: three hours to agree, the window, half an hour to meter.
+
+    Most of the three hours is for the clearing: some seconds of one core that 30 other processes share.
+    """
     window_start_s = start_s + 10_800
     window_end_s = window_start_s + slots * slot_s
     return Timeline(
         open_s=start_s + 300,
-        commit_close_s=start_s + 2_700,
-        reveal_close_s=start_s + 4_500,
+        commit_close_s=start_s + 2_400,
+        reveal_close_s=start_s + 3_900,
         match_by_s=start_s + 7_200,
         confirm_close_s=start_s + 9_000,
         window_start_s=window_start_s,
@@ -152,8 +159,11 @@ def timeline(start_s: int, slot_s: int = 900, slots: int = 8) -> Timeline:
     )
 
 
-def build(homes: int = 28, areas: int = 2, seed: int = 0) -> Scenario:
-    """Build the scenario; the same arguments give the same scenario. Raises ScenarioError on a size out of range."""
+def build(homes: int = 28, areas: int = 2, seed: int = 0, *, hamlet: bool = False) -> Scenario:
+    """Build the scenario; the same arguments give the same scenario. Raises ScenarioError on a size out of range.
+
+    hamlet   add one more area with HAMLET_ROLES: its seller asks the least but one, so it trades with another area
+    """
     if not 1 <= areas <= AREAS_MAX or not areas <= homes <= HOMES_MAX:
         raise ScenarioError(f"{homes} homes in {areas} areas; allowed are {AREAS_MAX} areas and {HOMES_MAX} homes")
     slot_s, slots = 900, 8
@@ -162,6 +172,8 @@ def build(homes: int = 28, areas: int = 2, seed: int = 0) -> Scenario:
     profile = _profile_wh(slots)
     chooser = _Chooser(random.Random(seed), profile, times.window_start_s - start_s, slot_s)
     built = [chooser.home(index, areas) for index in range(homes)]
+    if hamlet:
+        built += [chooser.hamlet(homes + place, areas + 1, place) for place in range(len(HAMLET_ROLES))]
     total_quota = [sum(quota(profile, home.annual_kwh)[slot] for home in built) for slot in range(slots)]
     prices = _evening_prices()
     spec = EventSpec(
@@ -190,7 +202,8 @@ def build(homes: int = 28, areas: int = 2, seed: int = 0) -> Scenario:
         compensation_price_u_per_wh=_ask_prices()[1],
         profile_wh_per_mwh=profile,
     )
-    return Scenario(start_s=start_s, step_s=STEP_S, areas=areas, homes=built, spec=spec)
+    total = areas + hamlet
+    return Scenario(start_s, STEP_S, total, built, spec, total if hamlet else 0)
 
 
 def quota(profile_wh_per_mwh: list[int], annual_kwh: int) -> list[int]:
@@ -221,7 +234,15 @@ class _Chooser:
 
     def home(self, index: int, areas: int) -> Home:
         """Draw the first home-day left that suits the role of home `index`."""
-        role = ROLES[index // areas % len(ROLES)]
+        place = index // areas
+        return self._draw(index, index % areas + 1, place % NODES_PER_AREA, ROLES[place % len(ROLES)])
+
+    def hamlet(self, index: int, area: int, place: int) -> Home:
+        """Draw home `place` of the hamlet."""
+        home = self._draw(index, area, place, HAMLET_ROLES[place])
+        return replace(home, price_u_per_wh=min(home.price_u_per_wh, _ask_prices()[0] + 1))
+
+    def _draw(self, index: int, area: int, node: int, role: Literal["sell", "buy", "watch"]) -> Home:
         low, high = _ask_prices()
         bids = _evening_prices()
         price = 0
@@ -242,8 +263,8 @@ class _Chooser:
             self._left.remove(day)
             return Home(
                 name=f"home-{index + 1:03d}",
-                area=index % areas + 1,
-                node=index // areas % NODES_PER_AREA,
+                area=area,
+                node=node,
                 annual_kwh=day.annual_kwh,
                 rated_w=RATED_W,
                 side=role,

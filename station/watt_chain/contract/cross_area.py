@@ -25,7 +25,7 @@ from watt_chain.contract.cross_objects import (
     index_key,
     trade_id,
 )
-from watt_chain.contract.event import State
+from watt_chain.contract.event import BEFORE_MATCH, State
 from watt_chain.contract.market import Book, Leg
 from watt_chain.contract.objects import MAIN_CHAIN, Account, AreaEvent, Pair, ResultRow
 from watt_chain.contract.orders import PairState
@@ -289,8 +289,12 @@ def take_news(session: Session, body: CrossNews) -> None:
 
 
 def take_locks(session: Session, source: int, body: CrossLocked) -> None:
-    """The buyer's area has locked the money of trades whose sellers live here."""
+    """The buyer's area has locked the money of trades whose sellers live here.
+
+    Refuses "early": the matching is still on its way here, and a lock that went by would be lost.
+    """
     event = session.event(body.event)
+    refuse_if(event.state in BEFORE_MATCH, "early")
     desk = Desk(session, event)
     for number, named in body.trades:
         trade = session.get(cross_key(body.event, number), CrossTrade)

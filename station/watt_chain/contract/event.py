@@ -38,6 +38,10 @@ class State(StrEnum):
     ABORTED = "ABORTED"
 
 
+BEFORE_MATCH: Final = (State.ANNOUNCED, State.COMMIT, State.REVEAL, State.QUALIFIED)
+"The area has no matching yet, and may still get one."
+
+
 class Trigger(StrEnum):
     """What can move an event of an area."""
 

@@ -314,7 +314,7 @@ TABLE: Final[dict[tuple[Place, str], Kind]] = {
         Inbox,
         "inbox, validators/<chain>",
         "inbox, rules, event, open, pair, account, sealed, cross, validators",
-        ("proof", "stale", "sequence", "message", "busy", "unknown-event"),
+        ("proof", "stale", "sequence", "message", "busy", "early", "unknown-event"),
     ),
     ("area", "Commit"): Kind(
         ("user",),
