@@ -4,6 +4,9 @@ The file is a sequence of `u32 big-endian length + msgpack [chain, tx bytes]`; t
 grid company deposits on a machine without a network, and this service only carries them. Whether a transaction has had
 its turn is read from the ledger (the signer's next nonce is above its own), so a restart continues where it was and
 running it twice changes nothing.
+
+Entries of one signer in a row are under way together; a change of signer waits until all before it are done: a block
+may take transactions of two signers in either order, and a deposit before its enrolment would be refused for ever.
 """
 
 from collections.abc import Sequence
@@ -95,6 +98,8 @@ class Registrar:
                     self._sent.pop(tx.txid, None)
             self._open[chain] = waiting
             for tx in waiting[:WINDOW]:
+                if tx.signer != waiting[0].signer:
+                    break  # nonces keep one signer's entries in order; another's may need what they do
                 sent_ms = self._sent.get(tx.txid)
                 if sent_ms is not None and now_ms - sent_ms < ANSWER_MS:
                     continue

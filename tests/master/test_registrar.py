@@ -108,3 +108,22 @@ def test_given_a_key_that_the_chain_does_not_know_when_stepped_then_its_entries_
     registrar = Registrar([decode_transaction(tx) for tx in deposits(2)], ledgers)
     assert registrar.step(0) == []
     assert registrar.left == 2
+
+
+def test_given_enrolments_and_deposits_when_submitted_then_no_deposit_overtakes_an_enrolment() -> None:
+    """Two signers: a block may take their transactions in either order, and a refused deposit would be lost."""
+    regulator = PrivateKey((3).to_bytes(32, "big"))
+    signed = [make_transaction(regulator, bytes(32), "Enrol", 1, nonce, nonce) for nonce in (1, 2)]
+    first, last = [decode_transaction(tx) for tx in signed], [decode_transaction(tx) for tx in deposits(2)]
+    following = {GRID.public: 1, regulator.public: 1}
+
+    class Nonces:
+        def next_nonce(self, chain: int, signer: bytes) -> int:
+            return following[signer]
+
+    registrar = Registrar([*first, *last], Nonces())
+    assert [one.kind for one in registrar.step(0)] == ["Enrol", "Enrol"]
+    following[regulator.public] = 2
+    assert registrar.step(100) == []
+    following[regulator.public] = 3
+    assert [one.kind for one in registrar.step(200)] == ["Deposit", "Deposit"]
