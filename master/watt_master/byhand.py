@@ -1,12 +1,15 @@
-"""`wattpact master export | import | accept-disk`: as a station's, for the main chain and all areas."""
+"""`wattpact master export | import | accept-disk | storage`: as a station's, for the main chain and all areas."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from watt_chain.codec import DecodeError
 from watt_chain.contract import AreaContract, MainContract
+from watt_chain.ledger import CorruptionError, Ledger
 from watt_market.engine import Market
+from watt_node import holdings
 from watt_node.byhand import accept_disk, by_hand, log_of, take_in, take_out
 from watt_node.clock import monotonic_ms
 from watt_node.config import ConfigError
@@ -34,6 +37,18 @@ def run_export(config_path: Path, out: Path, chain: int, first: int) -> int:
             return take_out(archive.blocks(chain, first), out, first)
 
     return by_hand("master export", work, ERRORS)
+
+
+def run_storage(config_path: Path, *, as_json: bool) -> int:
+    """Bytes on disk by kind; also while the master runs."""
+
+    def work() -> str:
+        config = load_config(config_path)
+        genesis, network = load_genesis(config.network)
+        held = holdings.of_folder(config.node.data, Ledger(genesis, MAIN, MainContract(Market())), network)
+        return json.dumps(holdings.as_data(held)) if as_json else holdings.shown(held)
+
+    return by_hand("master storage", work, (CorruptionError,))
 
 
 def run_import(config_path: Path, path: Path, chain: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from watt_node.config import ConfigError, TlsSection
-from watt_node.names import parse_node_name
+from watt_node.names import is_client_name, parse_node_name
 
 PROTOCOL = 1
 """Version of this protocol; ends with different versions part with the reason "version"."""
@@ -32,8 +32,6 @@ WRITE_STALL_S = 30.0
 READ_BUFFER = 1 << 16
 KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 12_000))
 """A peer whose machine or cable died is noticed by the kernel after some 14 s, without traffic of our own."""
-CLIENTS = ("regulator",)
-"""Names that are no validators and may still follow and submit (model: the regulator can trace any transaction)."""
 
 
 class Kind(IntEnum):
@@ -250,7 +248,7 @@ def _objection(theirs: Hello, peer: str, mine: Hello) -> str:
         return "chain"
     if theirs.name != peer:
         return "name"
-    if parse_node_name(peer) is None and peer not in CLIENTS:
+    if parse_node_name(peer) is None and not is_client_name(peer):
         return "name"
     return ""
 

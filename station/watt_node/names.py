@@ -5,6 +5,15 @@ import re
 _NAME = re.compile(r"(?:main|area([1-9][0-9]{0,4}))-node(0|[1-9][0-9]?)")
 
 
+_CLIENT = re.compile(r"regulator|witness-[a-z0-9-]{1,32}")
+
+
+def is_client_name(name: str) -> bool:
+    """Whether a name is of somebody who is no validator and may still follow, and submit what others signed: the
+    regulator (model: it can trace any transaction) and witnesses of the main chain (CONSENSUS.md 10)."""
+    return _CLIENT.fullmatch(name) is not None
+
+
 def node_name(chain: int, index: int) -> str:
     """`main-node2` for the main chain (0), `area1-node0` for the others."""
     return f"{chain_name(chain)}-node{index}"

@@ -72,23 +72,7 @@ class Snapshots:
 
     def read(self, height: int) -> tuple[Manifest, StateTree]:
         """A snapshot, as far as the file itself proves it. SnapshotError when it is damaged."""
-        name = name_of(height)
-        file = self._disk.open(name, create=False)
-        try:
-            records = iter(Scan(file))
-            if next(records)[1] != self._title:
-                raise SnapshotError("it belongs to another network or chain")
-            manifest = codec.decode(next(records)[1], Manifest, MAX_RECORD)
-            tree = build_tree(_entries(records))
-        except StopIteration:
-            raise SnapshotError("it is cut") from None
-        except (Damage, DecodeError, ValueError) as error:
-            raise SnapshotError(str(error)) from None
-        finally:
-            file.close()
-        if len(tree) != manifest.size:
-            raise SnapshotError(f"{len(tree)} of {manifest.size} slots")
-        return manifest, tree
+        return read_snapshot(self._disk.open(name_of(height), create=False), self._title)
 
     def check(self, height: int) -> None:
         """Whether a snapshot that is not needed now could be. SnapshotError when not."""
@@ -104,6 +88,25 @@ class Snapshots:
         self._disk.replace(name, name + ".damaged")
         self._disk.sync()
         return name + ".damaged"
+
+
+def read_snapshot(file: File, title: bytes) -> tuple[Manifest, StateTree]:
+    """A snapshot, as far as its file itself proves it; closes the file. SnapshotError when it is damaged."""
+    try:
+        records = iter(Scan(file))
+        if next(records)[1] != title:
+            raise SnapshotError("it belongs to another network or chain")
+        manifest = codec.decode(next(records)[1], Manifest, MAX_RECORD)
+        tree = build_tree(_entries(records))
+    except StopIteration:
+        raise SnapshotError("it is cut") from None
+    except (Damage, DecodeError, ValueError) as error:
+        raise SnapshotError(str(error)) from None
+    finally:
+        file.close()
+    if len(tree) != manifest.size:
+        raise SnapshotError(f"{len(tree)} of {manifest.size} slots")
+    return manifest, tree
 
 
 def check_file(file: File, title: bytes) -> None:

@@ -1,9 +1,12 @@
-"""`wattpact station export | import | accept-disk`."""
+"""`wattpact station export | import | accept-disk | storage`."""
 
+import json
 from pathlib import Path
 
 from watt_chain.contract import AreaContract
+from watt_chain.ledger import CorruptionError, Ledger
 from watt_market.checker import Checker
+from watt_node import holdings
 from watt_node.byhand import accept_disk, by_hand, log_of, take_in, take_out
 from watt_node.config import load
 from watt_node.node import keeping_of, load_genesis
@@ -53,3 +56,16 @@ def _stopped(config_path: Path) -> StoppedNode:
     section = config.node
     contract = AreaContract(Checker())
     return StoppedNode(section.data, genesis, network, section.chain, contract, keeping_of(section))
+
+
+def run_storage(config_path: Path, *, as_json: bool) -> int:
+    """Bytes on disk by kind; also while the station runs."""
+
+    def work() -> str:
+        config = load(config_path, StationConfig)
+        genesis, network = load_genesis(config.network)
+        ledger = Ledger(genesis, config.node.chain, AreaContract(Checker()))
+        held = holdings.of_folder(config.node.data, ledger, network)
+        return json.dumps(holdings.as_data(held)) if as_json else holdings.shown(held)
+
+    return by_hand("station storage", work, (CorruptionError,))

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watt_chain import codec
 from watt_chain.contract import AreaContract, kinds
+from watt_chain.contract.cross_objects import CrossTerms, CrossTrade, MainTrade
 from watt_chain.transaction import make_transaction
 from watt_market.engine import Market
 from watt_master.archive import Archive
+from watt_node import holdings
+from watt_node.offline import StoppedNode
+from watt_node.vault import ARCHIVE, Keeping
 from watt_tools.cli import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
@@ -122,3 +127,50 @@ def test_given_a_master_that_does_not_run_when_examined_then_its_archive_and_its
     assert "archive: chain 0 at 0" in lines and "the node does not run" in lines
     assert main(["master", "doctor", "--config", str(tmp_path / "none.toml")]) == 1
     assert "cannot read the configuration" in capsys.readouterr().out
+
+
+def test_given_a_folder_when_its_storage_is_asked_for_then_every_byte_has_a_kind(
+    net: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    station, folder = written(net, 1), net.settings(1, 0).node.data
+    assert main(["station", "storage", "--config", station, "--json"]) == 0
+    held = json.loads(capsys.readouterr().out)
+    assert held["total"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert held["files"]["blocks"] == (folder / "blocks.log").stat().st_size == sum(held["blocks"].values())
+    assert min(held["blocks"].values()) >= 0 and held["height"] >= 5
+    assert held["state"]["own"] > 1_000 and held["across"] == 0
+    out = str(tmp_path / "area.blocks")
+    assert main(["station", "export", "--config", station, "--out", out]) == 0
+    assert main(["station", "storage", "--config", station]) == 0
+    text = capsys.readouterr().out
+    assert f"{held['total']:,} bytes in the folder" in text and "certificates" in text
+    # A snapshot gives the same state as all blocks.
+    node = StoppedNode(folder, net.genesis, net.network, 1, AreaContract(Market()), Keeping(ARCHIVE, 2))
+    node.vault.write_snapshot(node.ledger.frozen[-1])
+    node.close()
+    assert main(["station", "storage", "--config", station, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["state"] == held["state"] and again["files"]["snapshots"] > 0
+
+
+def test_given_state_of_trades_when_sorted_then_partners_and_live_trades_are_told_from_the_own_chain() -> None:
+    terms = CrossTerms(1, 1, 2, b"seller--", 1, b"buyer---", [1], [1], 0)
+    entries = [
+        (b"account/00", b"a" * 10),
+        (b"inbox", b"own"),
+        (b"validators/0", b"own"),
+        (b"inbox/2", b"123"),
+        (b"validators/2", b"45"),
+        (b"cross/1/1", codec.encode(CrossTrade(terms, bytes(32), "buy", "LOCKED", [], 0, 0, 0, 0))),
+        (b"cross/1/2", codec.encode(CrossTrade(terms, bytes(32), "buy", "REFUNDED", [], 0, 0, 0, 0))),
+        (b"cross/1/3", codec.encode(MainTrade(terms, bytes(32), "ACCEPT", [], 5, 0, ""))),
+        (b"duty/1", b"6"),
+    ]
+    sizes = [len(key) + len(value) for key, value in entries]
+    assert holdings.by_kind(entries) == {
+        "own": sum(sizes[:3]),
+        "partners": sizes[3] + sizes[4],
+        "cross-nodes": sizes[8],
+        "trades-live": sizes[5] + sizes[7],
+        "trades-over": sizes[6],
+    }

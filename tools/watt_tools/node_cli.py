@@ -12,6 +12,9 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add both daemons."""
     _add_station(commands.add_parser("station", help="a station-area node: the alliance chain of one area"))
     _add_master(commands.add_parser("master", help="a master node: main chain, market, settlement"))
+    _add_audit(
+        commands.add_parser("audit", help="the regulator's read-only node: executes everything, signs checkpoints")
+    )
 
 
 def _action(actions: Commands[argparse.ArgumentParser], name: str, help_text: str) -> argparse.ArgumentParser:
@@ -24,6 +27,14 @@ def _doctor(actions: Commands[argparse.ArgumentParser]) -> argparse.ArgumentPars
     doctor = _action(actions, "doctor", "whose vote is missing and why; keys, certificates, disk, ports, the others")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return doctor
+
+
+def _storage(actions: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    storage = _action(
+        actions, "storage", "bytes on disk by kind: blocks, votes, state, what trading across areas needs"
+    )
+    storage.add_argument("--json", action="store_true")
+    return storage
 
 
 def _by_hand(
@@ -61,6 +72,11 @@ def _add_station(station: argparse.ArgumentParser) -> None:
 
         return byhand.run_accept_disk(chosen.config, chosen.yes)
 
+    def storage(chosen: argparse.Namespace) -> int:
+        from watt_station import byhand
+
+        return byhand.run_storage(chosen.config, as_json=chosen.json)
+
     def doctor(chosen: argparse.Namespace) -> int:
         from watt_station import doctor as module
 
@@ -69,8 +85,27 @@ def _add_station(station: argparse.ArgumentParser) -> None:
     actions = station.add_subparsers(metavar="ACTION", required=True)
     _action(actions, "run", "run the daemon in the foreground").set_defaults(handler=run)
     _doctor(actions).set_defaults(handler=doctor)
+    _storage(actions).set_defaults(handler=storage)
     for action, handler in zip(_by_hand(actions), (take_out, take_in, accept), strict=True):
         action.set_defaults(handler=handler)
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    def run(chosen: argparse.Namespace) -> int:
+        from watt_master import audit as module
+
+        return module.run(chosen.config)
+
+    def show(chosen: argparse.Namespace) -> int:
+        from watt_master import audit as module
+
+        return module.show(chosen.config, as_json=chosen.json)
+
+    actions = audit.add_subparsers(metavar="ACTION", required=True)
+    _action(actions, "run", "run the auditor in the foreground").set_defaults(handler=run)
+    showing = _action(actions, "show", "what it has followed and found wrong; exit code 1 if anything")
+    showing.add_argument("--json", action="store_true")
+    showing.set_defaults(handler=show)
 
 
 def _add_master(master: argparse.ArgumentParser) -> None:
@@ -94,6 +129,11 @@ def _add_master(master: argparse.ArgumentParser) -> None:
 
         return byhand.run_accept_disk(chosen.config, chosen.yes)
 
+    def storage(chosen: argparse.Namespace) -> int:
+        from watt_master import byhand
+
+        return byhand.run_storage(chosen.config, as_json=chosen.json)
+
     def doctor(chosen: argparse.Namespace) -> int:
         from watt_master import doctor as module
 
@@ -102,6 +142,7 @@ def _add_master(master: argparse.ArgumentParser) -> None:
     actions = master.add_subparsers(metavar="ACTION", required=True)
     _action(actions, "run", "run the daemon in the foreground").set_defaults(handler=run)
     _doctor(actions).set_defaults(handler=doctor)
+    _storage(actions).set_defaults(handler=storage)
     by_hand = _by_hand(actions)
     for action in by_hand[:2]:
         action.add_argument("--chain", type=int, default=0, metavar="N", help="0 is the main chain (default)")
