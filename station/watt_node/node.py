@@ -115,7 +115,12 @@ class Node:
         self.verified = VerifiedTransactions()
         self.keeping = keeping_of(section)
         every = self.keeping.snapshot_blocks
-        self.ledger = Ledger(self.genesis, self.chain, contract, self.verified, archive=self.block, freeze_every=every)
+        try:
+            self.ledger = Ledger(
+                self.genesis, self.chain, contract, self.verified, archive=self.block, freeze_every=every
+            )
+        except (ValueError, DecodeError) as error:  # its rules are of another version, or rule out what they must not
+            raise ConfigError(f"{settings.network.genesis}: this version cannot use it: {error}") from None
         self.pool_of_threads = VerifyPool()
         self._settings = settings
         self._vault: Vault | None = None

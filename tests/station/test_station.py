@@ -15,12 +15,14 @@ from pathlib import Path
 import msgspec
 import paho.mqtt.client as paho
 import pytest
+from msgspec import structs
 from node_bench import PROTOCOL_START_S, Network, key, speaks, until
 from paho.mqtt.enums import CallbackAPIVersion
 from watt_chain import codec, crypto
 from watt_chain.contract.event import EventSpec, State, Unit
 from watt_chain.contract.kinds import Announced, Enrol, EnrolPlug, Withdraw
 from watt_chain.contract.objects import Account, AreaEvent, account_key, event_key
+from watt_chain.genesis import sign_genesis
 from watt_chain.light import LightClient, ReceiptProof, StateProof
 from watt_chain.transaction import make_transaction, txid
 from watt_node.config import EndpointSection, LogSection, MqttSection
@@ -285,6 +287,16 @@ def test_given_a_bad_configuration_when_run_then_exit_1_with_one_line(tmp_path: 
         assert len(lines) == 1
         assert lines[0].startswith(f"wattpact station: {config}:")
         assert text in lines[0]
+
+
+def test_given_a_genesis_with_rules_of_another_version_when_run_then_exit_1_with_one_line(tmp_path: Path) -> None:
+    network = Network(tmp_path, areas=(1,))
+    config = Area(network, 1).write_config(0)
+    other = structs.replace(network.genesis, rules=[codec.encode([1, 2])])
+    network.genesis_path.write_bytes(sign_genesis(other, key("regulator")))
+    code, lines = run_once(config)
+    assert (code, len(lines)) == (1, 1)
+    assert lines[0].startswith(f"wattpact station: {network.genesis_path}: this version cannot use it: ")
 
 
 async def test_given_a_port_in_use_or_a_foreign_log_when_run_then_exit_1_with_one_line(
