@@ -121,6 +121,8 @@ class Client:
     def __init__(self, net: BenchNet, found: Found) -> None:
         self.heights = [0] * net.nodes
         "Last block each station has told."
+        self.dialled_s = [0.0] * net.nodes
+        "When the connection on which each tells them was made."
         self.hashes: dict[int, bytes] = {}
         self.under_way: dict[bytes, float] = {}
         self.paused = False
@@ -160,6 +162,7 @@ class Client:
         while True:
             with suppress(ChannelError):
                 channel = await self._dial(index, "follow")
+                self.dialled_s[index] = time.monotonic()
                 try:
                     await channel.send(Kind.FOLLOW, msgspec.msgpack.encode([self.heights[index] + 1]))
                     while True:
@@ -297,7 +300,8 @@ class Killer:
         return time.monotonic()
 
     async def _level(self, index: int, begun_s: float, wanted: int) -> None:
-        while self._client.heights[index] < wanted:
+        # What is still read from the connection to the killed process says nothing about the new one.
+        while self._client.dialled_s[index] < begun_s or self._client.heights[index] < wanted:
             self._client.check()
             child = self._net.children.children[index]
             if child.pid is None:
@@ -390,7 +394,7 @@ def _examine(net: BenchNet, client: Client, found: Found) -> None:
             kinds = [decode_transaction(tx).kind for tx in block.transactions]
             found.signed_twice += kinds.count("Evidence") if not index else 0
         for height, hash_ in client.hashes.items():
-            if height not in stored:
+            if height not in stored and not found.stuck:
                 found.lost.append(f"station {index}, block {height}")
             elif stored[height] != hash_:
                 found.contradictions.append(f"station {index}, height {height}: another block than was told")
