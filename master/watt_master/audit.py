@@ -62,6 +62,8 @@ FETCH_S = 10.0
 "For one checkpoint of another witness, or a second master's view of one block."
 PENDING_MAX = 4096
 "Anchors that wait for their area's block; more means the area shows us nothing, which is an alarm of its own kind."
+RESTORE_YIELD = 20
+"Archived blocks executed at start before the loop gets a turn."
 SNAPSHOT_BLOCKS = 512
 """Blocks of an area between two states kept for the next start."""
 
@@ -132,6 +134,7 @@ class Auditor:
         self._anchored: dict[tuple[int, int], Anchor] = {}
         "Anchors whose area block we do not have yet."
         self._tasks: list[asyncio.Task[None]] = []
+        self._masters = tuple(self.genesis.validators(MAIN))
         self._second = 0
 
     # Life -------------------------------------------------------------------------------------------------------
@@ -154,8 +157,9 @@ class Auditor:
             for chain, replica in self.replicas.items():
                 replica.on_block(self._main_block if chain == MAIN else self._area_block)
                 for height in restore(replica, self._archive, self._snapshots[chain]):
-                    if height % 20 == 0:
+                    if height % RESTORE_YIELD == 0:
                         await asyncio.sleep(0)
+            self._believe_masters()
         except OSError as error:
             raise ConfigError(f"{folder}: cannot use the data folder: {error.strerror}") from None
         except (ArchiveError, AreaHalted) as error:
@@ -213,7 +217,15 @@ class Auditor:
             evidence = b"" if replica.refutation is None else codec.encode(replica.refutation)
             self._alarm("refuted", chain, replica.height + 1, str(halted), evidence)
 
+    def _believe_masters(self) -> None:
+        """Others' checkpoints are checked against the masters of our own chain, as far as we have executed it."""
+        ledger = self.replicas[MAIN].ledger
+        if ledger.validators != self._masters:
+            self._masters = ledger.validators
+            self._light.trust(MAIN, ledger.head.height + 1, ledger.publics)
+
     def _main_block(self, certified: bytes, applied: AppliedBlock) -> None:
+        self._believe_masters()
         for tx, receipt in zip(applied.transactions, applied.receipts, strict=True):
             if tx.kind == "Anchor" and not receipt.code:
                 fields = codec.decode(tx.fields_raw, Anchor)
@@ -312,8 +324,7 @@ class Auditor:
     def _judge(self, split: Split | None, whom: str) -> bool:
         if split is None:
             return True
-        listed = self.genesis.validators(MAIN)
-        names = ", ".join(listed[index].name for index in split.signers if index < len(listed))
+        names = ", ".join(self._masters[index].name for index in split.signers if index < len(self._masters))
         text = f"{whom} saw another block than we did; both are certified by {names}"
         self._alarm("split", MAIN, split.height, text, codec.encode([split.first, split.second]))
         return False

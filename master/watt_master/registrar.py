@@ -1,9 +1,9 @@
-"""The registrar: brings transactions that were signed elsewhere to their areas until each has had its turn.
+"""The registrar: brings transactions that were signed elsewhere to their chains until each has had its turn.
 
-The file is a sequence of `u32 big-endian length + msgpack [chain, tx bytes]`; the regulator signs enrolments and the
-grid company deposits on a machine without a network, and this service only carries them. Whether a transaction has had
-its turn is read from the ledger (the signer's next nonce is above its own), so a restart continues where it was and
-running it twice changes nothing.
+The file is a sequence of `u32 big-endian length + msgpack [chain, tx bytes]`. The regulator signs enrolments and the
+grid company deposits (for the main chain: rule sets, readmissions, endowments) on a machine without a network, and this
+service only carries them. Whether a transaction has had its turn is read from the ledger (the signer's next nonce is
+above its own), so a restart continues where it was and running it twice changes nothing.
 
 Entries of one signer in a row are under way together; a change of signer waits until all before it are done: a block
 may take transactions of two signers in either order, and a deposit before its enrolment would be refused for ever.

@@ -125,7 +125,7 @@ class Master:
                 raise ConfigError(f"{services.aggregator.key}: not the aggregator's key of this network")
             aggregator = (Aggregator(Clearing(Market().clear, self._thread)), key)
         if services.registrar is not None:
-            registrar = Registrar(read_file(services.registrar.file, list(self._endpoints)), self.view)
+            registrar = Registrar(read_file(services.registrar.file, [MAIN, *self._endpoints]), self.view)
         log = self._log.bind("office")
         return Offices(self.view, self.node.network, log, grid, aggregator, registrar)
 

@@ -1,8 +1,9 @@
 """A small network of real processes for one trade across areas, and a watcher that kills a process at a step of it.
 
-Two areas of four stations, four masters, a broker, and two households with gateways and plugs: one sells in area 1, one
-buys in area 2, so everything they agree on crosses. The watcher reads the block logs on disk while their nodes write
-them, executes them again, and so knows at which step each chain is: what is killed is killed within a block of it.
+Two areas of four stations, four masters, a broker, an auditor, and two households with gateways and plugs: one sells in
+area 1, one buys in area 2, so everything they agree on crosses. The watcher reads the block logs on disk while their
+nodes write them, executes them again, and so knows at which step each chain is: what is killed is killed within a block
+of it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from watt_chain.ledger import Ledger
 from watt_market.checker import Checker
 from watt_node.store import StoreError, read_blocks
 from watt_tools import demo, network, progress, scenario
-from watt_tools.children import Children
+from watt_tools.children import Children, command
 
 SELLS, BUYS = 1, 2
 STEPS = ("matched", "locked", "decided", "anchored", "acted", "settled", "paid", "credited")
@@ -177,6 +178,9 @@ def play(folder: Path, kills: tuple[Kill, ...]) -> Outcome:
         demo.start_broker("embedded", net, children)
         net.start_clock(SPEED, LEAD_MS)
         demo.start_daemons(net, children)
+        children.start(
+            "auditor", command("audit", "run", "--config", str(folder / "audit.toml")), folder / "logs/auditor.log"
+        )
         for _ in _until_over(net, children):
             watcher.look()
             for kill in kills:

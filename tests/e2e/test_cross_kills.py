@@ -6,6 +6,7 @@ The whole set takes half an hour (`make cross-kills`); CI plays one evening in w
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -28,6 +29,11 @@ def check(outcome: Outcome, kills: tuple[Kill, ...]) -> None:
         shared = min(heights)
         for height in range(shared):
             assert len({readout.decode_certified(log[height])[0].block for log in logs}) == 1
+    audit = json.loads((outcome.folder / "audit/status.json").read_text())
+    assert audit["alarms"] == [] and set(audit["chains"]) == {"0", "1", "2"}
+    for chain, about in audit["chains"].items():
+        assert about["height"] >= max(map(len, outcome.logs[int(chain)])) - 1, "the auditor follows through every kill"
+    assert audit["checkpoint"] > 0
     read = readout.read(outcome.folder)
     export.write(outcome.net, read)
     assert verify.verify(outcome.folder / "export", outcome.net.regulator) == []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from watt_chain import codec
 from watt_chain.contract import AreaContract, kinds
+from watt_chain.contract.cross_kinds import Endow
 from watt_chain.transaction import make_transaction
 from watt_market.engine import Market
 from watt_master.archive import Archive
@@ -29,7 +30,9 @@ def config_of(net: Any, index: int = 0) -> MasterConfig:
     )
     tx = make_transaction(key("regulator"), net.network, "Enrol", 1, 1, enrol)
     entry = codec.encode([1, tx])
-    (net.folder / "registrar.bin").write_bytes(len(entry).to_bytes(4, "big") + entry)
+    endow = codec.encode([0, make_transaction(key("grid"), net.network, "Endow", 0, 1, Endow(1, 5_000_000, 5_000_000))])
+    data = b"".join(len(one).to_bytes(4, "big") + one for one in (entry, endow))
+    (net.folder / "registrar.bin").write_bytes(data)
     for office in ("grid", "aggregator"):
         path = net.folder / f"{office}.key"
         path.touch(mode=0o600)
@@ -64,6 +67,9 @@ def test_given_a_master_and_a_station_when_a_user_is_registered_then_the_block_i
             status: Any = master.status()
             assert status["offices"]["registrar"]["left"] == 0
             assert status["areas"]["1"]["halted"] == ""
+            await until(
+                lambda: bool(list(master.archive.transactions(0, ("Endow",)))), what="carried to the main chain"
+            )
             await until(lambda: master.archive.height(0) >= 1)
             await until(lambda: master.archive.height(1) == station.height())
             assert [row.kind for row in master.archive.transactions(1, ("Enrol",))] == ["Enrol"]

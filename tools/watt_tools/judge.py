@@ -238,6 +238,7 @@ def _certificate(net: Network, readout: Readout, event: int) -> Check:
             else:
                 missing.append(f"area{area}-node{index}")
     detail = f"missing at {', '.join(missing)}" if missing else f"{stations} stations executed the check"
+    detail += f"; area {net.hamlet} took no part" if net.hamlet else ""
     return ("the matching certificate was verified by all stations", not missing, detail)
 
 

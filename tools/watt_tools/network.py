@@ -10,6 +10,7 @@ the protocol clock runs faster. Layout of DIR:
     keys/ tls/              private; 0600
     area1/node0.toml ...    and area1/node0/ with its stores
     main/node0.toml ...     main/event.toml, main/registrar.bin
+    audit.toml              an auditor for whoever wants to run one beside it
     homes/home-001.toml ... homes/home-001/plan.json, stores
     rig/plugs-*.toml        emulated meters and plugs; load profiles
     export/                 written after the run
@@ -163,7 +164,8 @@ def make(folder: Path, scenario: Scenario, *, micropython: str, wasm_node: str, 
     (folder / "main").mkdir(exist_ok=True)
     _write_event(folder / "main", scenario)
     authority = Authority(folder / "tls", "wattpact demo")
-    names = ["broker", *(f"main-node{i}" for i in range(MASTERS))]
+    keys["audit"]
+    names = ["broker", "regulator", *(f"main-node{i}" for i in range(MASTERS))]
     names += [f"area{a}-node{i}" for a in range(1, scenario.areas + 1) for i in range(NODES_PER_AREA)]
     names += [home.name for home in scenario.homes] + [f"rig-{home.name}" for home in scenario.homes]
     for name in names:
@@ -330,6 +332,7 @@ class _Configurations:
         for area in range(1, self._network.areas + 1):
             for index in range(NODES_PER_AREA):
                 self._write(f"area{area}/node{index}.toml", self._station(area, index))
+        self._write("audit.toml", self._audit())
         for home in self._network.homes:
             self._write(f"homes/{home['name']}.toml", self._gateway(home))
         groups: dict[str, list[dict[str, Any]]] = {}
@@ -410,6 +413,18 @@ class _Configurations:
             text += _table("services.aggregator", {"key": self._path("keys/aggregator.key")})
         if index == 2:
             text += _table("services.registrar", {"file": self._path("main/registrar.bin")})
+        return text
+
+    def _audit(self) -> str:
+        about = {"key": self._path("keys/audit.key"), "name": "regulator", "data": self._path("audit")}
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in about.items()) + "\n"
+        text += _table("network", {"genesis": self._path("genesis.bin"), "regulator": self._regulator})
+        text += _table("tls", self._tls("regulator"))
+        chains = {"0": self._about["main_ports"], **self._about["area_ports"]}
+        for chain, ports in chains.items():
+            for index, port in enumerate(ports):
+                place = {"chain": int(chain), "index": index, "host": HOST, "port": port}
+                text += _table("areas" if int(chain) else "main", place, many=True)
         return text
 
     def _gateway(self, home: dict[str, Any]) -> str:
