@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from watt_tools import bench_soak, cli
+from watt_tools import bench_soak, cli, marks
 from watt_tools.bench_soak import Found, Point, report
 
 
@@ -51,3 +52,19 @@ def test_a_short_run_reads_the_memory_of_every_station(capsys: pytest.CaptureFix
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"].startswith("too short") and found["transactions"] > 50
     assert len(found["points"]) > 10 and all(mib > 20 for point in found["points"] for mib in point[2:])
+
+
+@pytest.mark.parametrize("name", ["bench-kills", "bench-soak", "bench-flood", "bench-refusals"])
+def test_the_tables_of_the_document_have_their_marks(name: str, tmp_path: Path) -> None:
+    document = tmp_path / "CONSENSUS.md"
+    document.write_text((Path(__file__).parents[2] / "station/CONSENSUS.md").read_text())
+    assert marks.show_or_write("| a table |", document, name) == 0
+    assert f"<!-- begin: {name} -->\n| a table |\n<!-- end -->" in document.read_text()
+
+
+def test_a_table_without_its_marks_is_one_line_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.md").write_text("# Nothing\n")
+    assert marks.show_or_write("x", tmp_path / "empty.md", "bench-soak") == 1
+    assert "stands there 0 times, not once" in capsys.readouterr().err

@@ -35,9 +35,11 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     flood.add_argument("--nodes", type=int, choices=(4, 7, 10), default=4)
     flood.add_argument("--seconds", type=float, default=10.0)
     flood.add_argument("--json", action="store_true")
+    _add_write(flood)
     flood.set_defaults(handler=_run_flood)
     refusals = actions.add_parser("refusals", help="what it costs to refuse each kind of message, in verifications")
     refusals.add_argument("--json", action="store_true")
+    _add_write(refusals)
     refusals.set_defaults(handler=_run_refusals)
     stores = actions.add_parser("stores", help="crashes at every operation on the disk, every byte changed")
     stores.add_argument("--share", type=int, default=1, metavar="N", help="try every Nth image only (default 1: all)")
@@ -50,6 +52,7 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     kills.add_argument("--damage", action="store_true", help="also change a bit of a killed station's files at times")
     kills.add_argument("--dir", type=Path, help="where the stations live (default: a temporary folder)")
     kills.add_argument("--json", action="store_true")
+    _add_write(kills)
     kills.set_defaults(handler=_run_kills)
     soak = actions.add_parser("soak", help="whether the memory of real stations stays flat under a steady load")
     soak.add_argument("--nodes", type=int, choices=(1, 4, 7), default=4)
@@ -57,7 +60,14 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     soak.add_argument("--rate", type=float, default=200.0, metavar="N", help="transactions a second (default 200)")
     soak.add_argument("--batch-ms", type=int, default=100, metavar="N", help="less makes more blocks (default 100)")
     soak.add_argument("--json", action="store_true")
+    _add_write(soak)
     soak.set_defaults(handler=_run_soak)
+
+
+def _add_write(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the table into this document, between its marks"
+    )
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -86,13 +96,13 @@ def _run_peers(chosen: argparse.Namespace) -> int:
 def _run_flood(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_flood
 
-    return bench_flood.main(chosen.nodes, chosen.seconds, as_json=chosen.json)
+    return bench_flood.main(chosen.nodes, chosen.seconds, as_json=chosen.json, write=chosen.write)
 
 
 def _run_refusals(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_refusal
 
-    return bench_refusal.main(as_json=chosen.json)
+    return bench_refusal.main(as_json=chosen.json, write=chosen.write)
 
 
 def _run_stores(chosen: argparse.Namespace) -> int:
@@ -104,13 +114,15 @@ def _run_stores(chosen: argparse.Namespace) -> int:
 def _run_kills(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_kills
 
-    return bench_kills.main(chosen.kills, chosen.seed, chosen.dir, damage=chosen.damage, as_json=chosen.json)
+    how = {"damage": chosen.damage, "as_json": chosen.json, "write": chosen.write}
+    return bench_kills.main(chosen.kills, chosen.seed, chosen.dir, **how)
 
 
 def _run_soak(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_soak
 
-    return bench_soak.main(chosen.nodes, chosen.minutes, chosen.rate, chosen.batch_ms, as_json=chosen.json)
+    how = {"as_json": chosen.json, "write": chosen.write}
+    return bench_soak.main(chosen.nodes, chosen.minutes, chosen.rate, chosen.batch_ms, **how)
 
 
 def _counts(text: str) -> list[int]:

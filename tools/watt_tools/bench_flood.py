@@ -23,6 +23,7 @@ from watt_node.channel import PROTOCOL, Channel, ChannelError, Hello, Kind, dial
 from watt_node.config import TlsSection
 from watt_node.names import node_name
 
+from watt_tools import marks
 from watt_tools.bench_limit import Probe
 from watt_tools.bench_load import Load
 from watt_tools.bench_net import AREA, HOST, USERS, BenchNet, make_key
@@ -36,7 +37,7 @@ CLIENT = "main-node0"
 BLOCK = 200
 
 
-def main(nodes: int, seconds: float, *, as_json: bool) -> int:
+def main(nodes: int, seconds: float, *, as_json: bool, write: Path | None = None) -> int:
     """Run and print; exit code 0 (a figure is no verdict)."""
     with tempfile.TemporaryDirectory(prefix="wattpact-bench-") as name:
         net = BenchNet(Path(name) / "flood", nodes, BLOCK, timeout_ms=TIMEOUT_MS)
@@ -48,12 +49,12 @@ def main(nodes: int, seconds: float, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=1))
         return 0
-    print("| | calls/s | verify-units | p50 ms | p99 ms | forgeries checked | frames ignored |")
-    print("|---" + "|--:" * 6 + "|")
+    lines = ["| | calls/s | verify-units | p50 ms | p99 ms | forgeries checked | frames ignored |"]
+    lines.append("|---" + "|--:" * 6 + "|")
     for label, row in found.items():
         figures = f"{row['rate']:.0f} | {row['units']:.2f} | {row['p50_ms']:.0f} | {row['p99_ms']:.0f}"
-        print(f"| {label} | {figures} | {row['checked']} | {row['ignored']} |")
-    return 0
+        lines.append(f"| {label} | {figures} | {row['checked']} | {row['ignored']} |")
+    return marks.show_or_write("\n".join(lines), write, "bench-flood")
 
 
 async def _measure(net: BenchNet, seconds: float) -> dict[str, dict[str, Any]]:

@@ -36,6 +36,7 @@ from watt_node.clock import machine_ms
 from watt_node.names import node_name
 from watt_node.votelog import peek
 
+from watt_tools import marks
 from watt_tools.bench_net import AREA, CLIENT, HOST, BenchNet
 
 NODES = 4
@@ -319,28 +320,39 @@ class Killer:
             print(text, end="", file=sys.stderr, flush=True)
 
 
-def main(kills: int, seed: int, folder: Path | None, *, damage: bool, as_json: bool) -> int:
+def main(kills: int, seed: int, folder: Path | None, *, damage: bool, as_json: bool, write: Path | None = None) -> int:
     """Run and print; 0 when nothing broke, else 1 (then the folder is kept if `folder` names one)."""
     with tempfile.TemporaryDirectory(prefix="wattpact-kills-") as name:
         found = measure(kills, seed, folder or Path(name), damage)
-    data = found.data()
+    code = 0
     if as_json:
-        print(json.dumps(data, indent=1))
+        print(json.dumps(found.data(), indent=1))
     else:
-        level = data["level_s"]
-        print(
-            f"{found.kills} kills ({found.while_starting} while starting, {found.several_at_once} of several at once), "
-            f"{found.blocks} blocks, {found.transactions} transactions\n"
-            f"level again after {level['p50']} s (p50), {level['p99']} s (p99), {level['max']} s (longest)\n"
-            f"contradictions {len(found.contradictions)}, lost {len(found.lost)}, signed twice {found.signed_twice}, "
-            f"in doubt {len(found.doubts)}"
-        )
-        if damage:
-            print(f"damaged: {found.damaged}; not noticed {len(found.unnoticed)}")
+        code = marks.show_or_write(table(found), write, "bench-kills")
         faults = (*found.contradictions, *found.lost, *found.doubts, *found.unnoticed, found.stuck)
         for line in filter(None, faults):
-            print(f"  {line}")
-    return int(found.broken)
+            print(line)
+    return int(found.broken or code)
+
+
+def table(found: Found) -> str:
+    """For a person, and for CONSENSUS.md."""
+    level = found.data()["level_s"]
+    rows = {
+        "kills": found.kills,
+        "while starting": found.while_starting,
+        "of several at once": found.several_at_once,
+        "with a changed bit in": ", ".join(f"{kind} {count}" for kind, count in sorted(found.damaged.items())) or "-",
+        "not noticed": len(found.unnoticed),
+        "blocks": found.blocks,
+        "transactions": found.transactions,
+        "contradictions": len(found.contradictions),
+        "told and lost": len(found.lost),
+        "signed twice": found.signed_twice,
+        "in doubt at the end": len(found.doubts),
+        "start to the first new block: p50, p99, longest": f"{level['p50']} s, {level['p99']} s, {level['max']} s",
+    }
+    return "\n".join(["| | |", "|---|--:|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
 def measure(kills: int, seed: int, folder: Path, damage: bool = False) -> Found:

@@ -22,6 +22,7 @@ from typing import Any
 from watt_chain.transaction import VERIFIED_MAX
 from watt_node.blocklog import SEGMENT_BLOCKS
 
+from watt_tools import marks
 from watt_tools.bench_limit import Probe
 from watt_tools.bench_load import Load
 from watt_tools.bench_net import BenchNet
@@ -101,7 +102,7 @@ def _least(points: list[Point]) -> list[float]:
     return [min(values) for values in zip(*(point.mib for point in points), strict=True)]
 
 
-def main(nodes: int, minutes: float, rate: float, batch_ms: int, *, as_json: bool) -> int:
+def main(nodes: int, minutes: float, rate: float, batch_ms: int, *, as_json: bool, write: Path | None = None) -> int:
     """Run and print; 1 when the memory grows, else 0."""
     with tempfile.TemporaryDirectory(prefix="wattpact-soak-") as name:
         net = BenchNet(Path(name) / "soak", nodes, BLOCK, batch_ms=batch_ms)
@@ -111,11 +112,12 @@ def main(nodes: int, minutes: float, rate: float, batch_ms: int, *, as_json: boo
             asyncio.run(_measure(net, found, minutes))
         finally:
             net.stop()
+    code = 0
     if as_json:
         print(json.dumps(found.data()))
     else:
-        print(report(found))
-    return int(found.verdict == "grows")
+        code = marks.show_or_write(report(found), write, "bench-soak")
+    return int(found.verdict == "grows" or code)
 
 
 def report(found: Found) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 
@@ -23,3 +24,16 @@ def replace(path: Path, name: str, text: str) -> None:
     if found[1] != 1:
         raise MarkError(f"{path}: '{begin.strip()}' ... '{end}' stands there {found[1]} times, not once")
     path.write_text(found[0])
+
+
+def show_or_write(text: str, path: Path | None, name: str) -> int:
+    """Print `text`, or put it between the marks of `name` in a document; 1 with a line when that cannot be."""
+    if path is None:
+        print(text)
+        return 0
+    try:
+        replace(path, name, text)
+    except MarkError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
