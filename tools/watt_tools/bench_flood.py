@@ -41,8 +41,8 @@ def main(nodes: int, seconds: float, *, as_json: bool, write: Path | None = None
     """Run and print; exit code 0 (a figure is no verdict)."""
     with tempfile.TemporaryDirectory(prefix="wattpact-bench-") as name:
         net = BenchNet(Path(name) / "flood", nodes, BLOCK, timeout_ms=TIMEOUT_MS)
-        net.start(absent=1)
         try:
+            net.start(absent=1)
             found = asyncio.run(_measure(net, seconds))
         finally:
             net.stop()

@@ -360,9 +360,9 @@ def measure(kills: int, seed: int, folder: Path, damage: bool = False) -> Found:
     where = folder / "kills"
     net = BenchNet(where, NODES, BLOCK, timeout_ms=TIMEOUT_MS, users=USERS, snapshot_blocks=SNAPSHOT_BLOCKS)
     found = Found()
-    net.start(measured=False)
     client = Client(net, found)
     try:
+        net.start(measured=False)
         asyncio.run(_measure(net, client, Killer(net, client, found, seed, damage), found, kills))
     except TimeoutError as error:
         found.stuck = str(error)
@@ -370,15 +370,19 @@ def measure(kills: int, seed: int, folder: Path, damage: bool = False) -> Found:
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
         net.stop()
-    _examine(net, client, found)
+    if client.hashes:
+        _examine(net, client, found)
     return found
 
 
 async def _measure(net: BenchNet, client: Client, killer: Killer, found: Found, kills: int) -> None:
     client.start()
     try:
+        begun_s = time.monotonic()
         while found.transactions < 2 * USERS + WINDOW:
             client.check()
+            if time.monotonic() - begun_s > LEVEL_S:
+                raise TimeoutError(f"{found.transactions} transactions are final after {LEVEL_S} s")
             await asyncio.sleep(TICK_S)
         await killer.run(kills)
         client.paused = True

@@ -107,8 +107,8 @@ def main(nodes: int, minutes: float, rate: float, batch_ms: int, *, as_json: boo
     with tempfile.TemporaryDirectory(prefix="wattpact-soak-") as name:
         net = BenchNet(Path(name) / "soak", nodes, BLOCK, batch_ms=batch_ms)
         found = Found(rate, batch_ms)
-        net.start(measured=False)
         try:
+            net.start(measured=False)
             asyncio.run(_measure(net, found, minutes))
         finally:
             net.stop()
