@@ -94,7 +94,7 @@ def test_partial_sharding_holds_one_consensus_and_full_sharding_two_in_every_are
             assert [node.joint.ledger.head.height for node in seats if node.joint] == [1, 1, 1]
 
 
-@pytest.mark.row("H3")
+@pytest.mark.row("F14", "H3")
 def test_a_cross_node_judges_by_its_own_copies_and_asks_no_area() -> None:
     stage = Stage("paper", 3, 3)
     stage.watch()
@@ -120,7 +120,7 @@ def test_full_sharding_has_normal_nodes_only_and_its_ledgers_are_disjoint() -> N
     assert {seen[block] for block in seen} == {1, 2, 3}
 
 
-@pytest.mark.row("H30", "D9", "D10", "D11", "M34")
+@pytest.mark.row("F14", "H30", "D9", "D10", "D11", "M34")
 def test_a_cross_node_of_the_papers_mode_has_every_account_and_every_trade_of_all_areas() -> None:
     stage = Stage("paper", 3, 4)
     numbers = range(3)

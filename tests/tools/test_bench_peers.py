@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watt_tools import bench_peers
+from watt_tools import bench_peers, marks
 from watt_tools.bench_peers import Row, table
 from watt_tools.cli import main
 
@@ -30,3 +30,19 @@ def test_the_table_has_as_many_cells_as_its_head() -> None:
     head, rule, line = table(rows).splitlines()
     assert head.count("|") == rule.count("|") == line.count("|")
     assert "| 8,567 | 21 | 0.31 | 26 | 106 |" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [
+        ("station/CONSENSUS.md", "bench-chain"),
+        ("station/CONSENSUS.md", "bench-peers"),
+        ("tools/watt_sim/README.md", "sim-mutants"),
+    ],
+)
+def test_the_pages_have_the_marks_of_the_commands_that_write_them(tmp_path: Path, name: str, mark: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text((Path(__file__).parents[2] / name).read_text())
+    assert marks.show_or_write("| new |", page, mark) == 0
+    assert f"<!-- begin: {mark} -->\n| new |\n<!-- end -->" in page.read_text()
+    assert marks.show_or_write("| new |", page, "nothing") == 1

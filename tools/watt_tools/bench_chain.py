@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from watt_tools import marks
 from watt_tools.bench_limit import Probe, cores, verifications_per_s
 from watt_tools.bench_load import Load
 from watt_tools.bench_net import USERS, BenchNet
@@ -25,6 +27,8 @@ WINDOW_BLOCKS = 4
 WARM_UP_S = 3.0
 HEADROOM = 2.0
 "Transactions signed in advance, as a multiple of what the limit would allow."
+TABLE = ((4, "all", 1), (4, "assigned", 1), (4, "all", 8), (4, "assigned", 8), (7, "all", 1), (10, "all", 1))
+"(stations, who verifies, calls under one signature): the runs of the table in CONSENSUS.md."
 PARTS = ("verify", "hash, codec", "execute", "sign", "agree, pool", "network", "disk", "loop", "other")
 
 
@@ -91,16 +95,21 @@ class Figures:
         return values
 
 
-def main(plans: list[Plan], folder: Path | None, *, as_json: bool) -> int:
-    """Run and print; exit code 0 (a figure is no verdict)."""
+def main(
+    plans: list[Plan], folder: Path | None, *, as_json: bool, markdown: bool = False, write: Path | None = None
+) -> int:
+    """Run and print; exit code 0 (a figure is no verdict). `markdown`: the tables alone, reports on stderr."""
     found = []
     for plan in plans:
         figures = measure(plan, folder)
         found.append(figures)
         if not as_json:
-            print(_report(figures), flush=True)
+            print(_report(figures), file=sys.stderr if markdown else sys.stdout, flush=True)
     if as_json:
         print(json.dumps([figures.data() for figures in found], indent=1))
+    elif markdown:
+        split = f"CPU per call and station in verify-units, by part:\n\n{split_table(found)}"
+        return marks.show_or_write(f"{table(found)}\n\n{split}", write, "bench-chain")
     else:
         print(table(found))
     return 0
@@ -246,4 +255,13 @@ def table(found: list[Figures]) -> str:
             f"| {f.nodes} | {f.verifiers} | {f.calls} | {f.limit:.0f} | {f.rate:.0f} | {f.rate / f.limit:.0%} "
             f"| {f.units:.2f} | {f.p50_ms:.0f} | {f.p99_ms:.0f} | {f.wire_bytes:.0f} | {f.disk_bytes:.0f} |"
         )
+    return "\n".join(lines)
+
+
+def split_table(found: list[Figures]) -> str:
+    """Where the CPU goes, as markdown."""
+    lines = ["| n | verify | K | " + " | ".join(PARTS) + " | client |", "|--:|---" + "|--:" * (len(PARTS) + 2) + "|"]
+    for f in found:
+        parts = " | ".join(f"{f.parts_us[part] / f.unit_us:.3f}" for part in PARTS)
+        lines.append(f"| {f.nodes} | {f.verifiers} | {f.calls} | {parts} | {f.client_units:.3f} |")
     return "\n".join(lines)

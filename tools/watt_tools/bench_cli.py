@@ -22,12 +22,18 @@ def add(actions: Commands[argparse.ArgumentParser]) -> None:
     chain.add_argument("--dir", type=Path, help="where the stations live (default: a temporary folder)")
     chain.add_argument("--inside", type=int, metavar="COUNT", help="cores only, COUNT transactions in this process")
     chain.add_argument("--json", action="store_true")
+    chain.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the tables into this document, between their marks"
+    )
+    chain.add_argument("--markdown", action="store_true", help="the runs and the tables of station/CONSENSUS.md")
     chain.set_defaults(handler=_run)
-    chain.add_argument("--markdown", action="store_true", help="print the tables of station/CONSENSUS.md and no more")
     peers = actions.add_parser("peers", help="etcd and pysyncobj beside an area: the same bytes, ordered and durable")
     peers.add_argument("--seconds", type=float, default=10.0, help="length of each of the two phases (default 10)")
     peers.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS), help="only these (default all)")
     peers.add_argument("--dir", type=Path, help="where peers are installed (default: a folder of the user's cache)")
+    peers.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the tables into this document, between their marks"
+    )
     peers.add_argument("--markdown", action="store_true", help="print the table of station/CONSENSUS.md")
     peers.add_argument("--json", action="store_true")
     peers.set_defaults(handler=_run_peers)
@@ -77,6 +83,9 @@ def _run(chosen: argparse.Namespace) -> int:
         return bench.main(chosen.nodes[0], chosen.inside, chosen.block, as_json=chosen.json)
     from watt_tools import bench_chain
 
+    if chosen.markdown or chosen.write:
+        plans = [bench_chain.Plan(n, chosen.seconds, chosen.block, who, k) for n, who, k in bench_chain.TABLE]
+        return bench_chain.main(plans, chosen.dir, as_json=chosen.json, markdown=True, write=chosen.write)
     plans = [
         bench_chain.Plan(nodes, chosen.seconds, chosen.block, verifiers, calls)
         for nodes in chosen.nodes
@@ -90,7 +99,8 @@ def _run_peers(chosen: argparse.Namespace) -> int:
     from watt_tools import bench_peers, market_peers
 
     folder = chosen.dir or market_peers.cache()
-    return bench_peers.main(folder, chosen.seconds, chosen.only, as_json=chosen.json, markdown=chosen.markdown)
+    shown = {"as_json": chosen.json, "markdown": chosen.markdown or bool(chosen.write), "write": chosen.write}
+    return bench_peers.main(folder, chosen.seconds, chosen.only, **shown)
 
 
 def _run_flood(chosen: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from watt_tools import market_peers
+from watt_tools import market_peers, marks
 from watt_tools.bench_limit import Probe
 from watt_tools.bench_net import HOST, free_ports
 
@@ -68,7 +68,9 @@ class Row:
     "At half of `rate`."
 
 
-def main(folder: Path, seconds: float, only: list[str], *, as_json: bool, markdown: bool) -> int:
+def main(
+    folder: Path, seconds: float, only: list[str], *, as_json: bool, markdown: bool, write: Path | None = None
+) -> int:
     """Run and print; 1 when a peer could not be had."""
     rows: list[Row] = []
     try:
@@ -82,10 +84,10 @@ def main(folder: Path, seconds: float, only: list[str], *, as_json: bool, markdo
     if as_json:
         print(json.dumps({"bytes": BYTES, "rows": [asdict(row) for row in rows], "cannot": CANNOT}, indent=1))
         return 0
-    print(table(rows))
-    print("\nWhat each does not stand:\n" if markdown else "\nWhat each does not stand:")
-    for name in dict.fromkeys(row.system.split(",")[0] for row in rows):
-        print(f"{'- ' if markdown else '  '}{name}: {CANNOT[name]}.")
+    bullet = "- " if markdown else "  "
+    names = dict.fromkeys(row.system.split(",")[0] for row in rows)
+    lines = [table(rows), "", "What each does not stand:", "", *(f"{bullet}{name}: {CANNOT[name]}." for name in names)]
+    return marks.show_or_write("\n".join(lines), write, "bench-peers")
     return 0
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watt_tools import areas_cli, model_cli
+from watt_tools import areas_cli, marks, model_cli
 
 if TYPE_CHECKING:
     from watt_sim.batch import Summary
@@ -70,6 +70,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     mutants.add_argument("--hunts", type=int, default=1, help="hunts from fresh seeds, for medians (default 1)")
     mutants.add_argument("--keep", type=Path, metavar="FILE", help="note results there; go on where such a run ended")
     mutants.add_argument("--json", action="store_true", help="print one JSON object")
+    mutants.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the tables into this document, between their marks"
+    )
     mutants.add_argument("--markdown", action="store_true", help="print the table of tools/watt_sim/README.md")
     mutants.set_defaults(handler=_mutants)
     elections = actions.add_parser("elections", help="how often attackers lead, against their fair share")
@@ -293,7 +296,7 @@ def _mutants(chosen: argparse.Namespace) -> int:
                 (kill,) = hunt_all([name], chosen.seconds, offset)
                 remember(chosen.keep, offset, kill)
             hunts.setdefault(kill.name, []).append(kill)
-            if not (chosen.json or chosen.markdown):
+            if chosen.write or not (chosen.json or chosen.markdown):
                 found = f"{kill.killed_by or 'SURVIVED':9} {kill.seconds_ms / 1000:6.1f} s  {kill.where}"
                 print(f"{kill.name:40} {kill.rule:6} {found}", flush=True)
         # What all seeds of the first hunt missed is the tests', and they do the same every time.
@@ -308,8 +311,8 @@ def _mutants(chosen: argparse.Namespace) -> int:
         ]
         report = {"planted": len(kills), "killed_by": by, "survivors": survivors, "mutants": rows}
         print(json.dumps(report, indent=2))
-    elif chosen.markdown:
-        print(table(list(hunts.values())))
+    elif chosen.markdown or chosen.write:
+        return max(marks.show_or_write(table(list(hunts.values())), chosen.write, "sim-mutants"), bool(survivors))
     else:
         counts = ", ".join(f"{count} by {how}" for how, count in by.items() if count)
         print(f"{len(kills)} planted, {counts}; survivors: {', '.join(survivors) or 'none'}")
