@@ -19,6 +19,8 @@ SIGNER_TRANSACTIONS_MAX = 256
 NONCE_AHEAD_MAX = 1024
 """How far ahead of its turn a nonce may be; beyond that the gap is not an accident of the network."""
 
+Vouch = Callable[[bytes], bool]
+"""Transaction bytes -> whether this validator supports it in a new block now (CONSENSUS.md 4.3.7)."""
 NextNonce = Callable[[bytes], int]
 """Signer's 64-byte key -> the nonce it must use next, negative when the key is unknown."""
 
@@ -119,7 +121,7 @@ class Pool:
         self._by_signer.setdefault(tx.signer, {})[tx.nonce] = entry
         self._bytes += len(tx.raw)
         if tx.nonce == next_nonce and (self._ready_ms is None or arrival_ms < self._ready_ms):
-            self._ready_ms = arrival_ms
+            self._ready_known = False
 
     def forget(self, txid: bytes) -> None:
         """Drop one transaction, whether or not it waits here."""
@@ -154,14 +156,19 @@ class Pool:
             for entry in [entry for nonce, entry in self._by_signer[signer].items() if nonce < due]:
                 self.forget(entry.tx.txid)
 
-    def ready_since(self, next_nonce: NextNonce) -> int | None:
-        """Arrival (ms) of the oldest transaction whose turn it is; None when there is none."""
+    def ready_since(self, next_nonce: NextNonce, vouch: Vouch | None = None) -> int | None:
+        """Arrival (ms) of the oldest transaction whose turn it is and that `vouch(bytes)` does not deny; None: there is
+        none. Remembered until the pool changes, or `reconsider`."""
         if not self._ready_known:
-            self._ready_ms = self._first_ready_ms(next_nonce)
+            self._ready_ms = self._first_ready_ms(next_nonce, vouch)
             self._ready_known = True
         return self._ready_ms
 
-    def _first_ready_ms(self, next_nonce: NextNonce) -> int | None:
+    def reconsider(self) -> None:
+        """What `vouch` answers may have changed."""
+        self._ready_known = False
+
+    def _first_ready_ms(self, next_nonce: NextNonce, vouch: Vouch | None) -> int | None:
         """Entries stand in order of arrival, so the first whose turn it is is the oldest: usually the very first."""
         wanted: dict[bytes, int] = {}
         for entry in self._by_txid.values():
@@ -169,12 +176,12 @@ class Pool:
             nonce = wanted.get(signer)
             if nonce is None:
                 nonce = wanted[signer] = next_nonce(signer)
-            if entry.tx.nonce == nonce:
+            if entry.tx.nonce == nonce and (vouch is None or vouch(entry.tx.raw)):
                 return entry.arrival_ms
         return None
 
     def select(
-        self, next_nonce: NextNonce, count_max: int, bytes_max: int, vouch: Callable[[bytes], bool] | None = None
+        self, next_nonce: NextNonce, count_max: int, bytes_max: int, vouch: Vouch | None = None
     ) -> list[DecodedTransaction]:
         """The transactions for the next block, oldest first, each signer's in the order of its nonces.
 

@@ -18,6 +18,7 @@ def hold_back(world: World, index: int, doubtful: set[bytes]) -> None:
     assert replica is not None
     desk = replica._desk
     desk.config = dataclasses.replace(desk.config, vouch=lambda tx: decode_transaction(tx).txid not in doubtful)
+    replica.reconsider(world.now_ms)
 
 
 def doubted(world: World, nodes: tuple[int, ...]) -> tuple[bytes, set[bytes]]:
@@ -119,3 +120,13 @@ def test_what_nobody_supports_takes_no_room_in_a_block() -> None:
     assert [(tx.signer, tx.nonce) for tx in chosen] == [
         (FalseKey(f"user{number}").public, nonce) for number in (1, 2, 3) for nonce in (1, 2)
     ]
+
+
+def test_nobody_waits_for_what_nobody_supports() -> None:
+    """Else every view would run out, and honest leaders be struck for it."""
+    world = World(4, 1)
+    doubted(world, (0, 1, 2, 3))
+    world.run(60_000)
+    for index in range(4):
+        replica = world.replicas[index]
+        assert replica is not None and replica.status()["view"] == 0

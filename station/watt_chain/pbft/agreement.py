@@ -55,7 +55,7 @@ class Agreement:
             return None
         if not round_.active:
             return round_.escalate_ms
-        pending = self._exchange.pool.ready_since(self._app.next_nonce)
+        pending = self._ready_since()
         if round_.proposal is not None:
             pending = round_.proposal.since_ms if pending is None else min(pending, round_.proposal.since_ms)
         if round_.required is not None:
@@ -64,12 +64,16 @@ class Agreement:
             return None
         return max(pending, round_.started_ms) + self._desk.config.timeout_of(round_.view)
 
+    def _ready_since(self) -> int | None:
+        """Since when something waits that we support; nobody waits for anything else (4.3.7)."""
+        return self._exchange.pool.ready_since(self._app.next_nonce, self._desk.config.vouch)
+
     def batch_due_ms(self) -> int | None:
         """When we, as leader, should propose."""
         round_ = self.round
         if not self._may_propose() or round_.required is not None:
             return None
-        ready_ms = self._exchange.pool.ready_since(self._app.next_nonce)
+        ready_ms = self._ready_since()
         return None if ready_ms is None else max(ready_ms + self._desk.config.batch_ms, self._retry_ms)
 
     def resend_interval_ms(self) -> int:
@@ -157,6 +161,7 @@ class Agreement:
     def reconsider(self) -> None:
         """We may support more than before (4.3.7): look again at what is proposed, or propose."""
         self._retry_ms = 0
+        self._exchange.pool.reconsider()
         self.refill()
         self.propose()
 
