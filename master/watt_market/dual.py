@@ -116,7 +116,7 @@ def least_minimisers(bends: Integers, weights: Integers, caps: Integers) -> Inte
     """
     if not bends.size:
         return np.zeros(len(bends), dtype=bends.dtype)
-    order = np.argsort(-bends, axis=1, kind="stable")
+    order = np.argsort(-bends, axis=1)  # which of equal bends comes first makes no difference to what is found
     sums = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
     over = sums > caps[:, None]
     first = over.argmax(axis=1)

@@ -67,6 +67,9 @@ class Filling:
         self.links = links or Links.plain(area)
         self.crossings_left = self.links.crossings.copy()
         self.energies: Energies = {}
+        self._bids_of: dict[int, dict[int, None]] = {}
+        self._offers_of: dict[int, dict[int, None]] = {}
+        "Partners of each row in open pairs: what `join` asks for again and again."
         self.offers_left, self.bids_left = area.offer_caps.copy(), area.bid_caps.copy()
         self.offer_totals, self.bid_totals = area.offer_totals.copy(), area.bid_totals.copy()
 
@@ -120,8 +123,11 @@ class Filling:
         now = self.energies[offer, bid] + wh if is_open else wh.copy()
         if now.any():
             self.energies[offer, bid] = now
+            self._open(offer, bid)
         else:
             del self.energies[offer, bid]
+            self._bids_of[offer].pop(bid, None)
+            self._offers_of[bid].pop(offer, None)
         if self.links.crosses[offer, bid]:
             self.crossings_left[bid] += is_open - bool(now.any())
         self.offers_left[offer] -= wh
@@ -129,6 +135,10 @@ class Filling:
         self.offer_totals[offer] -= wh.sum()
         self.bid_totals[bid] -= wh.sum()
         self.left_u -= int((wh * self.area.alpha[offer]).sum())
+
+    def _open(self, offer: int, bid: int) -> None:
+        self._bids_of.setdefault(offer, {})[bid] = None
+        self._offers_of.setdefault(bid, {})[offer] = None
 
     def losers(self) -> list[tuple[int, int]]:
         """Pairs in which a side would lose, or that are worth less than they cost at this rho."""
@@ -195,10 +205,10 @@ class Filling:
             self._change(other, bid, wh)
 
     def _takers(self, offer: int, but: int) -> list[int]:
-        return [b for s, b in sorted(self.energies) if s == offer and b != but]
+        return sorted(bid for bid in self._bids_of[offer] if bid != but)
 
     def _givers(self, bid: int, but: int) -> list[int]:
-        return [s for s, b in sorted(self.energies) if b == bid and s != but]
+        return sorted(offer for offer in self._offers_of[bid] if offer != but)
 
     def fill_open(self) -> None:
         """Use what is left in pairs that already pay their charge, dearest buyer and cheapest seller first."""
