@@ -165,11 +165,13 @@ class Search:
     def _balance(self, answers: Sequence[Answer]) -> None:
         """Fit the matching into the budget (8), and use what is left of it."""
         energies, budget_u = [answer.energies for answer in answers], self.spec.budget_u
+        pairs = sum(map(len, energies)) + len(self._crossings())
         if self.across is None:
             left_u = cut(self.areas, energies, budget_u)
         else:
             left_u = self.across.cut(self.rho_scaled, energies, budget_u)
-        for lower, rounds in falling(self.rho_scaled):
+        is_cut = pairs > sum(map(len, energies)) + len(self._crossings())
+        for lower, rounds in falling(self.rho_scaled, is_cut=is_cut):
             if self.across is None:
                 left_u = use_up(self.areas, answers, left_u, lower, rounds)
             else:

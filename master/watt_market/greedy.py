@@ -216,9 +216,12 @@ def cut(areas: Sequence[AreaProblem], energies: Sequence[Energies], budget_u: in
     return left_u
 
 
-def falling(rho_scaled: int) -> Iterator[tuple[int, range]]:
-    """Falling prices of a budget that is not used up, with the rounds of improvement at each."""
-    for step, percent in enumerate(FILL_PERCENT if rho_scaled else ()):
+def falling(rho_scaled: int, *, is_cut: bool) -> Iterator[tuple[int, range]]:
+    """Falling prices of a budget that is not used up, with the rounds of improvement at each.
+
+    Where the budget has no price there is nothing to use up, unless pairs had to go: what a merge costs is an estimate.
+    """
+    for step, percent in enumerate(FILL_PERCENT if rho_scaled else (0,) * is_cut):
         first = ROUNDS + step * FILL_ROUNDS
         yield max(rho_scaled * percent // 100 - 1, 0), range(first, first + FILL_ROUNDS)
 

@@ -127,6 +127,10 @@ def _repaired(
         filling.left_u, filling.rho_scaled = budget_u, rho_scaled
         filling.settle()
         budget_u = filling.left_u
+    for filling in fillings:  # what HiGHS has at the margin of the budget is worth less than its price, by a charge
+        filling.left_u, filling.rho_scaled = budget_u, 0
+        filling.pair_up(filling.offers_left, filling.bids_left)
+        budget_u = filling.left_u
     return [filling.energies for filling in fillings], crossings
 
 
@@ -214,9 +218,12 @@ def _run(model: _Model, *, integral: bool, time_limit_s: int) -> tuple[list[floa
         ("mip_max_nodes", NODES_MAX),
     ):
         solver.setOptionValue(name, value)
-    solver.passModel(_lp(model, integral))
-    solver.run()
-    solution = solver.getSolution()
+    try:
+        solver.passModel(_lp(model, integral))
+        solver.run()
+        solution = solver.getSolution()
+    except Exception as error:  # whatever goes wrong in there: an event must not stall for it
+        raise SolverError(f"{type(error).__name__}: {error}") from None
     status = highspy.HighsModelStatus
     usable = (status.kOptimal, status.kTimeLimit, status.kSolutionLimit)
     if solver.getModelStatus() not in usable or len(solution.col_value) != len(model.cost):
@@ -224,7 +231,10 @@ def _run(model: _Model, *, integral: bool, time_limit_s: int) -> tuple[list[floa
     values = list(solution.col_value)
     if not all(math.isfinite(value) for value in values):
         raise SolverError("a value is not a number")
-    return values, list(solution.row_dual)
+    duals = list(solution.row_dual)
+    if not integral and len(duals) != len(model.limits):
+        raise SolverError(f"{len(duals)} duals of {len(model.limits)} rows")
+    return values, duals
 
 
 def _lp(model: _Model, integral: bool) -> "highspy.HighsLp":

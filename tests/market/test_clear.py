@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import random
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -12,7 +15,7 @@ from market_world import RICH, bid, book_of, brute_force_u, offer, random_books,
 from msgspec.structs import replace
 from watt_chain.contract.market import Book, Solution
 from watt_chain.contract.market import Market as MarketProtocol
-from watt_market import engine
+from watt_market import engine, solver
 from watt_market.engine import Market, MarketError, Search
 from watt_market.primal import Filling
 from watt_market.solver import SolverError
@@ -93,6 +96,45 @@ def test_given_no_solver_and_a_binding_budget_then_the_event_does_not_stall() ->
     with patch.object(engine, "solve", side_effect=SolverError("none")):
         solution = clear(books, alpha, budget_u=cost_u // 2)
     assert 0 < sum(part.comfort_u + part.charge_u for part in solution.slices) <= cost_u // 2
+
+
+def lies(what: str, model: Any) -> tuple[list[float], list[float]]:
+    """What a solver out of its mind could say of a model."""
+    columns, rows = len(model.cost), len(model.limits)
+    dice = random.Random(5)
+    return {
+        "nothing": ([0.0] * columns, [0.0] * rows),
+        "everything": ([1e15] * columns, [-1e15] * rows),
+        "less than nothing": ([-1e15] * columns, [1e15] * rows),
+        "noise": ([dice.uniform(-9e3, 9e3) for _ in range(columns)], [dice.uniform(-1e6, 1e6) for _ in range(rows)]),
+        "infinite duals": ([0.0] * columns, [-math.inf] * rows),
+    }[what]
+
+
+@pytest.mark.parametrize("across", [0, 4])
+@pytest.mark.parametrize("what", ["nothing", "everything", "less than nothing", "noise", "infinite duals"])
+def test_given_a_solver_that_answers_nonsense_then_the_answer_is_certified_and_no_worse(what: str, across: int) -> None:
+    books, alpha = random_books(6, 5, 3, areas=2)
+    spec = signal(alpha, budget_u=60_000, x_ms=9)
+    rule_set = rules(gap_ppm=1_000_000, crossings=across)
+    with patch.object(engine, "solve", side_effect=SolverError("none")):
+        alone = Market().clear(books, spec, rule_set)
+    with patch.object(solver, "_run", side_effect=lambda model, **_: lies(what, model)):
+        found = Market().clear(books, spec, rule_set)
+    assert Market().check(found, books, spec, rule_set) == ""
+    assert found.value_u >= alone.value_u > 0 and found.bound_u <= alone.bound_u
+
+
+@pytest.mark.parametrize("crash", [RuntimeError, MemoryError, ValueError])
+def test_given_a_solver_that_crashes_or_has_no_time_then_the_event_does_not_stall(crash: type[Exception]) -> None:
+    books, alpha = random_books(6, 5, 3, areas=2)
+    spec, rule_set = signal(alpha, x_ms=9), rules(gap_ppm=1_000_000)
+    with patch.object(solver.highspy.Highs, "run", side_effect=crash("out of its mind")):
+        found = Market().clear(books, spec, rule_set)
+    assert Market().check(found, books, spec, rule_set) == "" and found.value_u > 0
+    with patch.object(engine, "TIME_LIMIT_S", 0):
+        found = Market().clear(books, spec, rule_set)
+    assert Market().check(found, books, spec, rule_set) == "" and found.value_u > 0
 
 
 def test_given_nothing_to_trade_then_the_matching_is_empty_and_its_bound_is_zero() -> None:
@@ -180,6 +222,22 @@ def test_given_a_budget_for_a_few_wh_then_they_are_bought_and_no_more() -> None:
         filling.settle()
     assert sorted(int(wh.sum()) for wh in rich.energies.values()) == [60, 90]
     assert [wh.tolist() for wh in poor.energies.values()] == [[7]]
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_given_a_budget_that_charges_alone_exceed_then_what_is_left_of_it_is_used(is_alone: bool) -> None:
+    """The rest book of an evening: by what merges cost, the budget had no price, and a whole pair was given up."""
+    offers = [(167, {0: 96}), (155, {0: 56, 3: 138, 6: 151, 7: 17}), (167, {0: 74, 7: 24}), (144, {3: 44, 6: 87})]
+    bids = [(436, {2: 297, 4: 80, 5: 60, 6: 241}), (475, {1: 15, 2: 253, 3: 188, 4: 9, 5: 444, 6: 125})]
+    book = book_of(
+        [offer(1 + n, price, [wh.get(slot, 0) for slot in range(8)]) for n, (price, wh) in enumerate(offers)],
+        [bid(10 + n, price, [wh.get(slot, 0) for slot in range(8)]) for n, (price, wh) in enumerate(bids)],
+    )
+    fails = patch.object(engine, "solve", side_effect=SolverError("none")) if is_alone else contextlib.nullcontext()
+    with fails:
+        solution = clear([book], [85] * 4 + [105] * 4, budget_u=40_860)
+    assert (solution.bound_u - solution.value_u) * 200 <= solution.bound_u
+    assert len(solution.slices[0].assignments) == 3
 
 
 def test_given_areas_searched_one_by_one_then_the_bound_only_falls() -> None:
