@@ -13,6 +13,8 @@ import msgspec
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Certificate, Header, decode_certified
 from watt_chain.contract import AreaContract, MainContract, kinds, objects
+from watt_chain.contract.cross_kinds import CrossOp
+from watt_chain.contract.cross_objects import CrossTrade, MainTrade, cross_key
 from watt_chain.contract.objects import Pair
 from watt_chain.genesis import Genesis, network_of
 from watt_chain.ledger import CorruptionError, Ledger
@@ -25,6 +27,12 @@ from watt_master.archive import Archive, TransactionRow
 MAIN = objects.MAIN_CHAIN
 SPOKEN = ("Confirmtransaction", "Confirm", "Qualify", "SettlementCredit", "SettlementAmount", "Inbox")
 "Calls by which a contract comes to be, is confirmed and is settled."
+
+
+SPOKEN_ACROSS = (*SPOKEN, "CrossOp", "Match", "Anchor", "CrossEnd")
+"The same for a trade of two areas, with what the main chain recorded."
+WORDS_ACROSS = ("CrossLocked", "CrossReport", "CrossNews")
+"Messages that name single trades."
 
 
 class TraceError(Exception):
@@ -55,6 +63,19 @@ class ContractTrace:
     height: int
     proof: StateProof
     calls: tuple[TransactionRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TradeTrace:
+    """A trade across areas as its three chains have it, each with its proof, and the calls about it."""
+
+    main: MainTrade
+    halves: dict[int, CrossTrade | None]
+    "By area, the seller's first; None where the area never took its part of the matching."
+    heights: dict[int, int]
+    "Up to where each chain was executed."
+    calls: tuple[TransactionRow, ...]
+    "Chain by chain: the seller's area, the buyer's, the main chain."
 
 
 class Tracer:
@@ -130,6 +151,54 @@ class Tracer:
         )
         return ContractTrace(pair, ledger.head.height, proof, calls)
 
+    def trade(self, event: int, number: int) -> TradeTrace:
+        """A trade across areas by event and number. TraceError when there is none."""
+        key = cross_key(event, number)
+        value, heights = self._proven(MAIN, key), {}
+        if value is None:
+            raise TraceError(f"the main chain has no trade {number} in event {event}")
+        main = codec.decode(value, MainTrade)
+        halves: dict[int, CrossTrade | None] = {}
+        calls: list[TransactionRow] = []
+        for chain in (main.terms.seller_chain, main.terms.buyer_chain, MAIN):
+            if chain != MAIN:
+                half = self._proven(chain, key)
+                halves[chain] = None if half is None else codec.decode(half, CrossTrade)
+            heights[chain] = self.ledger(chain).head.height
+            parties = (main.terms.seller, main.terms.buyer)
+            rows = self._archive.transactions(chain, SPOKEN_ACROSS)
+            calls += [row for row in rows if self._concerns_trade(row, event, number, parties)]
+        return TradeTrace(main, halves, heights, tuple(calls))
+
+    def _proven(self, chain: int, key: bytes) -> bytes | None:
+        """A value of a chain's state, once its proof has been checked; None when the chain has none there."""
+        ledger = self.ledger(chain)
+        value, proof = ledger.state.get(key), ledger.state_proof([key])
+        if value is None or proof is None:
+            return None
+        if self.light.check_state(proof, chain)[key] != value:
+            raise TraceError("the proof of the trade does not hold")
+        return value
+
+    def _concerns_trade(self, row: TransactionRow, event: int, number: int, parties: tuple[bytes, bytes]) -> bool:
+        raw = decode_transaction(self._raw(row)).fields_raw
+        try:
+            if row.kind == "CrossOp":
+                call = codec.decode(raw, CrossOp)
+                return call.event == event and number in call.trades
+            if row.kind in ("Inbox", "Anchor"):
+                messages = (
+                    codec.decode(raw, kinds.Anchor).messages
+                    if row.kind == "Anchor"
+                    else [entry.message for entry in codec.decode(raw, kinds.Inbox).entries]
+                )
+                return any(_names_trade(one, event, number) or self._carries(one, event) for one in messages)
+            if row.kind == "Match":
+                return codec.decode(raw, kinds.Match, len(raw)).solution.event == event
+        except codec.DecodeError:
+            return False
+        return row.kind != "Confirm" and self._concerns(row, event, number, parties)
+
     def _concerns(self, row: TransactionRow, event: int, number: int, parties: tuple[bytes, bytes]) -> bool:
         """Whether a call made, confirmed or settled the contract."""
         raw = decode_transaction(self._raw(row)).fields_raw
@@ -177,6 +246,15 @@ class Tracer:
                 f"the archive of chain {chain} is damaged after block {ledger.head.height}: {error}"
             ) from None
         return ledger
+
+
+def _names_trade(message: bytes, event: int, number: int) -> bool:
+    """Whether a message between chains says something about a trade."""
+    _, _, _, kind, body = msgspec.msgpack.decode(message, type=tuple[int, int, int, str, bytes])
+    if kind not in WORDS_ACROSS:
+        return False
+    about, trades, *_ = msgspec.msgpack.decode(body)
+    return bool(about == event and any(item[0] == number for item in trades))
 
 
 def _plain(tx: DecodedTransaction) -> object:

@@ -31,6 +31,10 @@ def test_households_of_both_areas_trade_with_each_other(quiet: Evening) -> None:
     trades = [trade for trade in quiet.data["statement"]["trades"] if trade["state"] == "PAID"]
     assert quiet.data["trades_across"] == len(trades) >= 3
     assert {(trade["seller_chain"], trade["buyer_chain"]) for trade in trades} == {(1, 2), (2, 1)}
+    told = trace(quiet.folder, f"0/1/{trades[0]['number']}")
+    assert told.returncode == 0 and "CREDITED, 0.0000 still held; state proof" in told.stdout, told.stderr
+    assert all(kind in told.stdout for kind in ("CrossOp", "Inbox", "Match", "Anchor", "SettlementAmount"))
+    assert trace(quiet.folder, "0/1/999").stderr == "wattpact trace: the main chain has no trade 999 in event 1\n"
     totals = quiet.data["statement"]["totals"]
     for chain, other in (("1", "2"), ("2", "1")):
         assert totals[chain]["sent_u"] == totals[other]["received_u"] > 0
@@ -45,6 +49,11 @@ def test_who_bought_in_an_area_that_went_dark_has_its_money_back(quiet: Evening)
     assert trades and {(trade["seller_chain"], trade["state"]) for trade in trades} == {(3, "KILL")}
     ends = [check for check in quiet.data["checks"] if "went dark" in check["check"]]
     assert [check["held"] for check in ends] == [True]
+    told = trace(quiet.folder, f"0/1/{trades[0]['number']}")
+    assert f"trade {trades[0]['number']} of event 1 across areas: KILL late" in told.stdout
+    assert "CrossEnd" in told.stdout
+    halves = ("area 3: never took its part of the matching", "area 3: REJECTED, 0.0000 still held")
+    assert any(half in told.stdout for half in halves), "it was killed before or just after the matching reached it"
     logs = [list(read_blocks(quiet.folder / f"area3/node{node}/blocks.log")) for node in range(4)]
     assert {len(blocks) for blocks in logs} == {quiet.data["statement"]["chains"]["3"]["height"]}
 
@@ -94,6 +103,11 @@ def test_any_flipped_byte_of_the_export_is_found(quiet: Evening, tmp_path: Path)
         assert path.name in found.stdout + found.stderr
         path.write_bytes(good)
     assert verify(folder).returncode == 0
+
+
+def trace(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "watt_tools.cli", "trace", str(folder), what]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def verify(folder: Path) -> subprocess.CompletedProcess[str]:

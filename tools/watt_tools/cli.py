@@ -182,7 +182,7 @@ def _add_reading(commands: Commands[argparse.ArgumentParser]) -> None:
 
     trace = commands.add_parser("trace", help="the regulator's view of a transaction or a contract, with proofs")
     trace.add_argument("dir", type=Path)
-    trace.add_argument("what", metavar="TXID|AREA/EVENT/NUMBER")
+    trace.add_argument("what", metavar="TXID|AREA/EVENT/NUMBER", help="AREA 0: a trade across areas")
     trace.add_argument("--master", type=int, default=0, help="whose archive to read (default 0)")
 
     def run_trace(chosen: argparse.Namespace) -> int:
