@@ -165,7 +165,7 @@ def test_the_signal_and_the_prices_reach_every_area_and_every_household(quiet: E
 @pytest.mark.row("B13", "B18", "B39")
 def test_a_main_block_packs_area_blocks_that_were_final_before(quiet: Evening) -> None:
     at: dict[tuple[int, int], Header] = {
-        (chain, final.header.height): final.header for chain in AREAS for final in chain_of(quiet, chain)
+        (chain, final.header.height): final.header for chain in (*AREAS, HAMLET) for final in chain_of(quiet, chain)
     }
     anchored = set()
     for header, tx in calls(quiet, MAIN, "Anchor"):
