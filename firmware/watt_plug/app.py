@@ -106,6 +106,10 @@ class Plug:
         """Return the network bytes to send and forget them."""
         return self._courier.take_output()
 
+    def take_packet(self) -> bytes:
+        """Return the next packet for the broker, b"" when there is none; for a heap that cannot hold all at once."""
+        return self._courier.take_packet()
+
     @property
     def relay(self) -> bool:
         """What the relay's pin should show now; what it stands for is saved already."""

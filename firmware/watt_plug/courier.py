@@ -64,6 +64,10 @@ class Courier:
         """Return the network bytes to send and forget them."""
         return self._session.take_output() if self._session is not None else b""
 
+    def take_packet(self) -> bytes:
+        """Return the next packet to send and forget it, b"" when there is none."""
+        return self._session.take_packet() if self._session is not None else b""
+
     def receive(self, data: bytes, timer_s: int) -> "list[tuple[str, bytes]]":
         """Take bytes from the transport."""
         if self._session is None:

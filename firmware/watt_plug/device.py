@@ -6,6 +6,8 @@ import gc
 LOADING_BYTES = 8192
 """The collector runs after so many allocated bytes while code is loaded, so that what stays lies close together: else
 the largest free piece is too small for a batch although a fifth of the heap is free (`make device`)."""
+UPDATING_BYTES = 2048
+"And while a bundle comes in, until the restart at its end: what waits for the flash is a tenth of what is free."
 gc.threshold(LOADING_BYTES)
 
 import asyncio
@@ -266,6 +268,8 @@ def run(slots: object) -> None:
     }
 
     def make_updater() -> object:
+        gc.collect()
+        gc.threshold(UPDATING_BYTES)
         from watt_plug.update import Updater
 
         keys = read("release.bin")

@@ -142,7 +142,8 @@ class Session:
             if len(self._input) < offset + size:
                 break
             first = self._input[0]
-            body = self._input[offset : offset + size]
+            # A view, not a copy: a message of two kilobytes must pass through a heap that is nearly full.
+            body = memoryview(self._input)[offset : offset + size]
             self._input = self._input[offset + size :]
             events += self._handle(first >> 4, first & 15, body, now_s)
         return events
@@ -152,6 +153,10 @@ class Session:
         output = b"".join(self._output)
         self._output = []
         return output
+
+    def take_packet(self) -> bytes:
+        """Return the next packet to send and forget it, b"" when there is none: no copy of all of them together."""
+        return self._output.pop(0) if self._output else b""
 
     def _take_id(self) -> int:
         self._next_id = self._next_id % 65535 + 1
@@ -167,7 +172,7 @@ class Session:
         self._input = b""
         return [Event(CLOSED, reason=reason)]
 
-    def _handle(self, kind: int, flags: int, body: bytes, now_s: int) -> list[Event]:
+    def _handle(self, kind: int, flags: int, body: memoryview, now_s: int) -> list[Event]:
         if kind == CONNACK:
             if self.connected or len(body) != 2:
                 return self._close("bad-connack")
@@ -194,7 +199,7 @@ class Session:
             return []
         return self._close("unexpected-packet-" + str(kind))
 
-    def _handle_publish(self, flags: int, body: bytes, now_s: int) -> list[Event]:
+    def _handle_publish(self, flags: int, body: memoryview, now_s: int) -> list[Event]:
         qos = flags >> 1 & 3
         topic_size = body[0] << 8 | body[1] if len(body) >= 2 else TOPIC_MAX + 1
         offset = 2 + topic_size
@@ -205,10 +210,10 @@ class Session:
         except (UnicodeError, ValueError):
             return self._close("bad-publish")
         if not qos:
-            return [Event(MESSAGE, 0, topic, body[offset:])]
+            return [Event(MESSAGE, 0, topic, bytes(body[offset:]))]
         packet_id = body[offset] << 8 | body[offset + 1]
-        self._send(packet(PUBACK, 0, body[offset : offset + 2]), now_s)
-        return [Event(MESSAGE, packet_id, topic, body[offset + 2 :])]
+        self._send(packet(PUBACK, 0, bytes(body[offset : offset + 2])), now_s)
+        return [Event(MESSAGE, packet_id, topic, bytes(body[offset + 2 :]))]
 
 
 def _remaining_length(data: bytes) -> tuple[int, int]:

@@ -9,8 +9,12 @@ A shell: it reads files. On a device that was flashed with compiled files the sa
 import hashlib
 import os
 
+TYPE_CHECKING = False  # type checkers take the name for true; MicroPython has no typing module
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PACKAGES = ("watt_wire", "watt_plug")
-CHUNK_SIZE = 1024
+CHUNK_SIZE = 512
 "A whole file at once would need a hole of its size in a fragmented heap."
 ENDINGS = (".py", ".mpy")
 
@@ -38,11 +42,12 @@ def root_of(module_file: str) -> str:
     return "/".join(parts[:-2]) or "."
 
 
-def _files(root: str, folder: str) -> list[str]:
-    """Return the code files below root/folder, sorted by path, folders' own after."""
+def _files(root: str, folder: str) -> "Iterator[str]":
+    """Yield the code files below root/folder, sorted by path, folders' own after; never a list of all of them."""
     names = sorted(os.listdir(root + "/" + folder))
-    files = [folder + "/" + name for name in names if name.endswith(ENDINGS)]
+    for name in names:
+        if name.endswith(ENDINGS):
+            yield folder + "/" + name
     for name in names:
         if "." not in name and name != "__pycache__":
-            files += _files(root, folder + "/" + name)
-    return files
+            yield from _files(root, folder + "/" + name)

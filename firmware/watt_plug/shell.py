@@ -11,7 +11,7 @@ from watt_plug.backoff import Backoff
 from watt_plug.courier import TIME, UPDATE
 
 TICK_MS = 50
-READ_MAX = 1024
+READ_MAX = 512
 CONNECT_S = 20
 STATUS_S = 300
 HEALTHY_S = 60
@@ -184,8 +184,9 @@ class Shell:
     async def _write(self, writer: object, reading: object) -> None:
         """Send what the plug has to say until one side ends it."""
         while not reading.done() and not self._plug.must_close and not self.stopped:  # type: ignore[attr-defined]
-            data = self._plug.take_output()  # type: ignore[attr-defined]
-            if data:
+            data = self._plug.take_packet()  # type: ignore[attr-defined]
+            while data:
                 writer.write(data)  # type: ignore[attr-defined]
                 await writer.drain()  # type: ignore[attr-defined]
+                data = self._plug.take_packet()  # type: ignore[attr-defined]
             await asyncio.sleep(TICK_MS / 1000)

@@ -6,6 +6,7 @@
 empty from before the first write until every file is there with the right hash.
 """
 
+import gc
 import hashlib
 import os
 
@@ -34,9 +35,13 @@ class Updater:
     def __init__(self, slots: object, keys: "list[bytes]") -> None:
         self._slots = slots
         self._keys = keys
-        self._manifest: "bundle.Manifest | None" = None
         self._frame = b""
-        self._work: list[p256.Verification] = []
+        self._signers: list[bytes] = []
+        "Keys whose signatures of the manifest are still to be verified."
+        self._work: "p256.Verification | None" = None
+        self._manifest: "bundle.Manifest | None" = None
+        self._taking = False
+        "The manifest is good: its contents may come."
         self._folder = ""
         self.received = 0
         self.error = ""
@@ -48,17 +53,17 @@ class Updater:
         """What the status shows: "none", "verifying", "receiving" or "staged" (DEVICE.md 7)."""
         if self.ready:
             return "staged"
-        if self._work:
+        if self._signers:
             return "verifying"
-        return "receiving" if self._manifest is not None else "none"
+        return "receiving" if self._taking else "none"
 
     def take(self, piece: bytes) -> None:
-        """Take a piece from network or cable. Never raises on hostile input; a disk that is full is an error."""
+        """Take a piece from network or cable. Never raises on hostile input; a full disk or heap is an error."""
         try:
             if piece[:1] == bytes((BEGIN,)):
                 self._begin(piece[1:])
             elif piece[:1] == bytes((DATA,)) and 5 < len(piece) <= 5 + PIECE_MAX:
-                self._data(int.from_bytes(piece[1:5], "big"), piece[5:])
+                self._data(int.from_bytes(piece[1:5], "big"), memoryview(piece)[5:])
             elif piece == bytes((END,)):
                 self._end()
             else:
@@ -67,17 +72,44 @@ class Updater:
             self.error = error.reason
         except OSError:
             self.error = "update-disk"
+        except MemoryError:
+            self._give_up("update-memory")
 
     def work(self) -> bool:
         """Verify a slice of the manifest; return whether more is to be done."""
-        if not self._work or not self._work[0].step(SLICE):
-            return bool(self._work)
-        if not self._work.pop(0).good:
-            self._work = []
-            self.error = "update-signature"
-        elif not self._work:
+        if not self._signers:
+            return False
+        try:
+            self._verify()
+        except OSError:
+            self._give_up("update-disk")
+        except MemoryError:
+            self._give_up("update-memory")
+        return bool(self._signers)
+
+    def _verify(self) -> None:
+        if self._work is None:
+            # One at a time, and the message anew for each: a small heap has no room for both.
+            end = len(self._frame) - 64 * len(self._signers)
+            message = bundle.signing_message(bundle.body(self._frame))
+            self._work = p256.Verification(self._signers[0], message, self._frame[end : end + 64])
+        if not self._work.step(SLICE):
+            return
+        good = self._work.good
+        self._work = None
+        self._signers.pop(0)
+        if not good:
+            self._give_up("update-signature")
+        elif not self._signers:
             self._open()
-        return bool(self._work)
+
+    def _give_up(self, reason: str) -> None:
+        """The sender begins again; the files on flash stay, so that it goes on where they end."""
+        self._signers = []
+        self._work = None
+        self._taking = False
+        self.error = reason
+        gc.collect()
 
     def _begin(self, frame: bytes) -> None:
         slots = self._slots
@@ -86,7 +118,7 @@ class Updater:
         if slots.trial:  # type: ignore[attr-defined]
             # The slot that does not run is what a failing trial goes back to.
             raise DecodeError("update-trial")
-        if self._manifest is not None and frame == self._frame:
+        if self._taking and frame == self._frame:
             self.error = ""
             return  # the sender did not hear that this bundle is being taken
         self.name = hashlib.sha256(frame).digest()[:4].hex()
@@ -94,38 +126,40 @@ class Updater:
         if manifest.release <= slots.releases[slots.active]:  # type: ignore[attr-defined]
             raise DecodeError("update-old")
         pair = bundle.signers(manifest, self._keys)
-        body, first, second = bundle.parts(frame)
-        if pair is None or not p256.is_low_s(first) or not p256.is_low_s(second):
+        if pair is None or not p256.is_low_s(frame[-128:-64]) or not p256.is_low_s(frame[-64:]):
             raise DecodeError("update-signature")
-        message = bundle.signing_message(body)
-        self._work = [p256.Verification(pair[0], message, first), p256.Verification(pair[1], message, second)]
-        self._manifest = None
+        self._work = None
+        self._signers = list(pair)
+        self._taking = False
+        self._manifest = manifest
         self._frame = frame
         self.error = ""
 
     def _open(self) -> None:
         """The manifest is good: go on where the files of the same one end, or begin with an empty slot."""
         slots = self._slots
-        self._manifest = bundle.decode(self._frame)
+        manifest = self._manifest
+        assert manifest is not None
         folder = slots.folder(slots.begin_update())  # type: ignore[attr-defined]
         self._folder = folder
         if _read(folder + "/manifest.bin") != self._frame:
             _remove_tree(folder)
-            _make_folders(folder, [("manifest.bin", 0)])
+            _make_folders(folder, "manifest.bin")
             with open(folder + "/manifest.new", "wb") as file:
                 file.write(self._frame)
             os.rename(folder + "/manifest.new", folder + "/manifest.bin")
-        _make_folders(folder, self._manifest.files)
         self.received = 0
-        for path, size in self._manifest.files:
-            there = max(0, min(_size(folder + "/" + path), size))
+        whole = True
+        for path, size in manifest.files:
+            _make_folders(folder, path)
+            there = max(0, min(_size(folder + "/" + path), size)) if whole else 0
             self.received += there
-            if there < size:
-                break
+            whole = whole and there == size
+        self._taking = True
 
-    def _data(self, offset: int, data: bytes) -> None:
+    def _data(self, offset: int, data: memoryview) -> None:
         manifest = self._manifest
-        if manifest is None:
+        if not self._taking or manifest is None:
             raise DecodeError("update-order")
         if offset != self.received or offset + len(data) > manifest.total_size:
             raise DecodeError("update-offset")
@@ -144,13 +178,13 @@ class Updater:
 
     def _end(self) -> None:
         manifest = self._manifest
-        if manifest is None or self.received != manifest.total_size:
+        if not self._taking or manifest is None or self.received != manifest.total_size:
             raise DecodeError("update-order")
         for path, size in manifest.files:
             if not size and _size(self._folder + "/" + path) < 0:
                 with open(self._folder + "/" + path, "wb"):
                     pass
-        self._manifest = None
+        self._taking = False
         if release.firmware_hash(self._folder) != manifest.firmware_hash:
             # Begin anew next time: one of these files is not what was signed.
             _remove_tree(self._folder)
@@ -174,13 +208,12 @@ def _size(path: str) -> int:
         return -1
 
 
-def _make_folders(root: str, files: "list[tuple[str, int]]") -> None:
-    for path, _ in files:
-        parts = path.split("/")
-        for depth in range(len(parts)):
-            folder = "/".join([root] + parts[:depth])
-            if _size(folder) < 0:
-                os.mkdir(folder)
+def _make_folders(root: str, path: str) -> None:
+    parts = path.split("/")
+    for depth in range(len(parts)):
+        folder = "/".join([root] + parts[:depth])
+        if _size(folder) < 0:
+            os.mkdir(folder)
 
 
 def _remove_tree(folder: str) -> None:

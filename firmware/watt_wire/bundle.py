@@ -20,7 +20,7 @@ from watt_wire.fields import (
 
 TYPE_CHECKING = False  # type checkers take the name for true; MicroPython has no typing module
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Verify = Callable[[bytes, bytes, bytes], bool]
 
@@ -38,17 +38,40 @@ _FOLDERS = ("watt_wire/", "watt_plug/")
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789_/."
 
 
+class Files:
+    """(path, size) of a frame, read anew at each pass: the smallest heap has no room for all of them at once."""
+
+    def __init__(self, frame: bytes) -> None:
+        self._frame = frame
+
+    def __len__(self) -> int:
+        return self._frame[_HEADER_SIZE - 1]
+
+    def __iter__(self) -> "Iterator[tuple[str, int]]":
+        frame = self._frame
+        at = _HEADER_SIZE
+        for _ in range(len(self)):
+            end = at + 1 + frame[at]
+            yield frame[at + 1 : end].decode(), int.from_bytes(frame[end : end + 4], "big")
+            at = end + 4
+
+
 class Manifest:
     """What a bundle holds.
 
     release         number of the release; a plug takes only a higher one than it runs
     firmware_hash   32 bytes
     signer_a, _b    8 bytes each, ids of the two release keys, ascending
-    files           (path, size) in the order in which the firmware hash takes them
+    files           (path, size) in the order in which the firmware hash takes them: a list, or Files of a frame
     """
 
     def __init__(
-        self, release: int, firmware_hash: bytes, signer_a: bytes, signer_b: bytes, files: "list[tuple[str, int]]"
+        self,
+        release: int,
+        firmware_hash: bytes,
+        signer_a: bytes,
+        signer_b: bytes,
+        files: "list[tuple[str, int]] | Files",
     ) -> None:
         self.release = release
         self.firmware_hash = firmware_hash
@@ -100,7 +123,7 @@ def decode(frame: bytes) -> Manifest:
         frame[9:at],
         frame[at : at + ID_SIZE],
         frame[at + ID_SIZE : at + 2 * ID_SIZE],
-        [],
+        Files(frame),
     )
     at = _HEADER_SIZE
     for _ in range(frame[_HEADER_SIZE - 1]):
@@ -108,12 +131,10 @@ def decode(frame: bytes) -> Manifest:
         if at + 1 + length + 4 > end:
             raise DecodeError("bundle-size", "the list of files is longer than the frame")
         try:
-            path = frame[at + 1 : at + 1 + length].decode()
+            frame[at + 1 : at + 1 + length].decode()
         except (UnicodeError, ValueError):
             raise DecodeError("bundle-field", "a path is not text")
-        at += 1 + length
-        manifest.files.append((path, int.from_bytes(frame[at : at + 4], "big")))
-        at += 4
+        at += 1 + length + 4
     if at != end:
         raise DecodeError("bundle-size", "%d bytes after the list of files" % (end - at))
     text = problem(manifest)
@@ -122,9 +143,14 @@ def decode(frame: bytes) -> Manifest:
     return manifest
 
 
-def signing_message(body: bytes) -> bytes:
+def signing_message(body: "bytes | memoryview") -> bytes:
     """Return what both release keys sign."""
     return DOMAIN + body
+
+
+def body(frame: bytes) -> memoryview:
+    """Return what is signed of a frame that `decode` took, without a copy of it."""
+    return memoryview(frame)[: len(frame) - 2 * SIGNATURE_SIZE]
 
 
 def parts(frame: bytes) -> "tuple[bytes, bytes, bytes]":
@@ -169,14 +195,17 @@ def problem(manifest: Manifest) -> str:
         return text
     if manifest.signer_a >= manifest.signer_b:
         return "signer_a is not below signer_b"
-    known: list[str] = []
+    position = 0
     for path, size in manifest.files:
         text = _path_problem(path) or integer_problem(path, size, 0, FILE_SIZE_MAX)
         if text:
             return text
-        if path in known:
-            return "two files " + path
-        known.append(path)
+        for earlier, (other, _) in enumerate(manifest.files):
+            if earlier == position:
+                break
+            if other == path:
+                return "two files " + path
+        position += 1
     if manifest.total_size > TOTAL_SIZE_MAX:
         return "bundle of %d bytes, at most %d" % (manifest.total_size, TOTAL_SIZE_MAX)
     return ""

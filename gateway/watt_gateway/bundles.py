@@ -16,8 +16,8 @@ from watt_wire import bundle, statement
 from watt_wire.errors import DecodeError
 from watt_wire.fields import SIGNATURE_SIZE
 
-PIECE = 2048
-"""Bytes of one piece (DEVICE.md 6)."""
+PIECE = 512
+"""Bytes of one piece; a plug takes 2048 (DEVICE.md 6), but its smallest heap has no room for several of those."""
 WINDOW = 3
 """Pieces ahead of what the plug has said: it keeps four messages until it looks, once a second."""
 STALL_MS = 8_000
@@ -30,7 +30,15 @@ TRANSFERS_MAX = 8
 """Plugs that are given a bundle at a time: half a megabyte of memory each, and a house is not updated all at once."""
 BUNDLE_BYTES_MAX = bundle.MANIFEST_SIZE_MAX + bundle.TOTAL_SIZE_MAX
 BEGIN, DATA, END = b"\x01", b"\x02", b"\x03"
-PASSING = ("update-offset", "update-order", "update-piece", "update-staged", "update-trial", "update-disk")
+PASSING = (
+    "update-offset",
+    "update-order",
+    "update-piece",
+    "update-staged",
+    "update-trial",
+    "update-disk",
+    "update-memory",
+)
 """Errors of a plug that a repetition, or waiting, gets over; every other one is about the bundle."""
 
 CONFIRMED, ROLLED_BACK, REFUSED, SILENT = "confirmed", "rolled-back", "refused", "silent"
