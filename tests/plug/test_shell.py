@@ -30,7 +30,8 @@ PLUG_ID = hashlib.sha256(PLUG).digest()[:8]
 GATEWAY_KEY = b"\x51" * 32
 PARTIES = sorted((b"\x01" * 32, b"\x02" * 32), key=lambda key: hashlib.sha256(p256.public_key(key)).digest())
 NETWORK = b"\x22" * 32
-WAIT_S = 60
+WAIT_S = 150
+"For one step on a machine that does other things as well; on a quiet one each takes a few seconds."
 
 pytestmark = [
     pytest.mark.device,
@@ -129,7 +130,7 @@ Broker = Callable[[Path, int], subprocess.Popen[bytes]]
 
 
 @pytest.mark.row("C4", "C5", "C6")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("broker", [pytest.param(mosquitto, marks=without_mosquitto), amqtt])
 def test_a_plug_over_mutual_tls_gets_its_time_delivers_obeys_and_survives_the_brokers_death(
     broker: Broker, tmp_path: Path
