@@ -279,10 +279,11 @@ class Killer:
         said = log.read_bytes()[before:].decode()
         if not any(notice in said for notice in NOTICES):
             self._found.unnoticed.append(f"station {index}, {path.name}, byte {at} of {len(content)}")
+        level_s = time.monotonic()
         while self._is_silent(index, begun_ms):
             self._client.check()
-            if time.monotonic() - begun_s > LEVEL_S:
-                raise TimeoutError(f"station {index} is silent after {LEVEL_S} s: {log}")
+            if time.monotonic() - level_s > LEVEL_S:
+                raise TimeoutError(f"station {index} is level and silent for {LEVEL_S} s: {log}")
             await asyncio.sleep(TICK_S)
 
     def _is_silent(self, index: int, since_ms: int) -> bool:
