@@ -246,12 +246,20 @@ def _totals(readout: Readout, chain: int) -> dict[str, int]:
 def outcome_hash(stated: dict[str, Any]) -> str:
     """One hash over matches, settlements, credit and points: equal for equal outcomes whatever the blocks were.
 
-    It names accounts by their keys: two networks compare only when made with the same `--seed`.
+    With trades across areas points are left out: they go by who was drawn as cross-node (CONTRACT.md 17.6), and so by
+    which masters opened their seeds before the first partner was introduced. It names accounts by their keys: two
+    networks compare only when made with the same `--seed`.
     """
     kept = {name: stated[name] for name in ("event", "homes", "pairs", "prices")}
     if stated["trades"]:  # whether a payment has arrived yet is no outcome
+        kept["homes"] = [_without_points(home) for home in stated["homes"]]
         kept["trades"] = [{k: v for k, v in trade.items() if k != "state"} for trade in stated["trades"]]
     return sha256(msgspec.json.encode(kept, order="sorted")).hex()
+
+
+def _without_points(home: dict[str, Any]) -> dict[str, Any]:
+    event = home["event"] and {key: value for key, value in home["event"].items() if key != "points"}
+    return {**{key: value for key, value in home.items() if key != "points"}, "event": event}
 
 
 def books(readout: Readout, event: int) -> dict[int, Book]:
