@@ -93,6 +93,7 @@ def test_the_report_draws_the_papers_figures_and_prints_every_number_beside_ours
     full = tmp_path / "full"
     full.mkdir()
     cells = [*plan.cells("sweep"), *plan.cells("single")]
+    cells += [cell for cell in plan.cells("beyond") if cell.mode == "full-last"]
     sample = next(iter(results.read(path).values()))[1]
     for cell in cells:  # one measured repetition stands in for every cell: the form is what is looked at
         results.append(full / results.FILE, replace(cell, repetitions=1), sample[:1])
