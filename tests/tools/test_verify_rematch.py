@@ -40,6 +40,21 @@ def test_a_second_round_holds(tmp_path: Path) -> None:
     assert world.row(world.homes[2]).agreed_wh == 120
 
 
+def test_two_trades_with_one_partner_count_alike_where_the_rules_discount_none(tmp_path: Path) -> None:
+    """What is set free may go to a buyer who trades with that seller already."""
+    quota_wh = vw.load_master_world().QUOTA_WH
+    people = (
+        (vw.Habits(), 1, 1, "sell", 200, quota_wh - 120, [120, 120]),
+        (vw.Habits(accepts=False), 1, 2, "buy", 900, quota_wh, [60, 60]),
+        (vw.Habits(), 1, 3, "buy", 800, quota_wh + 120, [120, 120]),
+    )
+    world, records = vw.play(tmp_path, *people, rules=RULES)
+    assert world.view.area_event(1, 1).pairs == 3
+    rows = [world.row(world.homes[place]) for place in (0, 2)]
+    assert [(row.agreed_wh, row.credit_after - row.credit_before) for row in rows] == [(240, RULES.credit_reward)] * 2
+    assert judge(tmp_path / "export", vw.export(world, records)) == []
+
+
 @pytest.mark.parametrize("change", ["price_u_per_wh", "charge_u", "slot_wh"])
 def test_a_quorum_that_bends_a_pair_of_the_second_round_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str

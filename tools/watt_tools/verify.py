@@ -389,7 +389,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         for pair in mine:  # 10, limits: the k-th trade with a partner counts a k-th part
             run = runs.setdefault(pair.buyer if sells else pair.seller, [day, 0])
             run[1] += 1
-            counted += sum(pair.slot_wh) // run[1]
+            counted += sum(pair.slot_wh) // (run[1] if rules.partner_days else 1)
         if rules.mode == "energy" and change:
             gain, full = M * delivered // total - rules.break_even_ppm, rules.full_weight_wh
             gain *= rules.credit_reward * min(counted if gain >= 0 else total, full)
