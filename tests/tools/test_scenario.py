@@ -62,6 +62,7 @@ def test_given_the_default_size_then_the_homes_are_those_the_demo_promises() -> 
     assert [home.interpreter for home in homes if home.is_wasm_capable] == ["micropython"]
     assert sum(home.main_meter for home in homes) == 2
     assert [home.name for home in homes if home.behaviour == "defaulter"] == ["home-001"]
+    assert [home.name for home in homes if home.least_wh] == ["home-017"]
     assert len({home.source.split(" + ")[0] for home in homes}) == 28
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 from watt_chain import codec
 from watt_chain.block import decode_certified
-from watt_chain.contract import credit, kinds, objects, settlement
+from watt_chain.contract import credit, kinds, objects, rematch, settlement
 from watt_chain.contract.cross_objects import CrossTrade, cross_key
 from watt_chain.contract.event import EventSpec
+from watt_chain.contract.rematch_kinds import Rematch
 from watt_chain.contract.rules import RULES_1, RULES_2
 from watt_chain.genesis import MAIN_CHAIN
 from watt_chain.ledger import CorruptionError
@@ -83,12 +84,14 @@ def judge(net: Network, readout: Readout, stated: dict[str, Any]) -> Result:
         _trades(stated),
         *_across(stated),
         *_halted(net, readout, stated),
+        *_second_round(net, readout, main_event),
         _credit(net, stated),
         _certificate(net, readout, event),
         _bills(net, stated),
         ("the independent verifier agrees", not problems, problems[0] if problems else "wattpact verify: no problem"),
     ]
     clearing = {"value_u": main_event.value_u, "bound_u": main_event.bound_u}
+    clearing |= {"x_ms": main_event.spec.x_ms, "y_ms": main_event.spec.y_ms}
     clearing["gap_ppm"] = 1_000_000 * (main_event.bound_u - main_event.value_u) // max(1, main_event.bound_u)
     compared = side_by_side(readout, names, main_event)
     return Result(stated, evening, checks, _grid_cost(net, readout, main_event), clearing, compared)
@@ -189,6 +192,28 @@ def _halted(net: Network, readout: Readout, stated: dict[str, Any]) -> list[Chec
     title = f"area {net.hamlet} went dark: who bought there has its money back"
     detail = ", ".join(wrong) or f"{freed} of {len(trades)} trades killed by the main chain and refunded"
     return [(title, bool(trades) and not wrong, detail)]
+
+
+def _second_round(net: Network, readout: Readout, event: objects.MainEvent) -> list[Check]:
+    """Where refusals set something free, the area was opened a second time and that was matched again."""
+    if not _rules(readout, event).rematch_s:
+        return []
+    missed, late, dropped, again = [], [], 0, 0
+    for area in (area for area in range(1, net.areas + 1) if area != net.hamlet):
+        calls = [final.tx for final in readout.transactions if final.chain == area and not final.code]
+        solutions = [codec.decode(tx.fields_raw, Rematch).solution for tx in calls if tx.kind == "Rematch"]
+        reopened = any(tx.kind == "Reopen" for tx in calls)
+        book = readout.object(area, rematch.rebook_key(event.event), rematch.Rebook)
+        again += sum(len(solution.slices[0].assignments) for solution in solutions)
+        count = readout.need(area, objects.event_key(event.event), objects.AreaEvent).pairs
+        pairs = [readout.need(area, objects.pair_key(event.event, k), objects.Pair) for k in range(1, count + 1)]
+        dropped += sum(pair.state == "DROPPED" for pair in pairs)
+        if book is None or not (book.over or reopened):
+            missed.append(f"area {area} was not opened again")
+        elif not reopened:
+            late.append(f"; in area {area} the matching came too late for a second round: this machine is busy")
+    detail = f"{dropped} pairs dropped, {again} made of what they freed" + "".join(late)
+    return [("what was refused was matched a second time", not missed, ", ".join(missed) or detail)]
 
 
 def _credit(net: Network, stated: dict[str, Any]) -> Check:
@@ -356,7 +381,11 @@ def _print(net: Network, result: Result) -> None:
     clearing = result.clearing
     console.print(
         f"  matching: value {show.money(clearing['value_u'])}, certified bound {show.money(clearing['bound_u'])}, "
-        f"gap {clearing['gap_ppm'] / 10_000:.4f} %\n"
+        f"gap {clearing['gap_ppm'] / 10_000:.4f} %"
+    )
+    console.print(
+        f"  communication: {clearing['x_ms']} ms inside an area, {clearing['y_ms']} ms between areas; "
+        f"{'fixed by --seed' if net.description['seeded'] else 'measured on this network'}\n"
     )
     print(picture.terminal(result.evening))
     print()

@@ -48,9 +48,11 @@ OWN_PROCESS_GATEWAYS = 2
 GATEWAYS_PER_PROCESS = 16
 PLUGS_PER_PROCESS = 40
 POOL_POINTS = 1_000_000
-RULES = msgspec.structs.replace(RULES_1, version=3, crossings=8)
-"Rule set 1, with trades between the areas."
 "Points the grid's pool starts with: more than an event issues, so that no result depends on the number of blocks."
+REPEATABLE = msgspec.structs.replace(RULES_1, version=3, crossings=8, improve_s=300)
+"Rule set 1, with trades between the areas and a contest of matchings."
+RULES = msgspec.structs.replace(REPEATABLE, rematch_s=1_200)
+"... and with a second round for what is refused. Who confirms in time for it depends on how busy the machine is."
 DEPOSIT_U = 50_000_000
 "Each household's prepayment: above the largest bond and escrow of one evening."
 PORT_FIRST, PORT_LAST = 20_000, 32_000
@@ -157,12 +159,12 @@ def make(folder: Path, scenario: Scenario, *, micropython: str, wasm_node: str, 
     (folder / "keys").mkdir(parents=True)
     (folder / "trust").mkdir()
     keys = _Keys(folder / "keys", seed)
-    description = _describe(scenario, keys, micropython, wasm_node)
+    description = _describe(scenario, keys, micropython, wasm_node) | {"seeded": seed is not None}
     _write_genesis(folder, scenario, keys, description)
     _write_enrolments(folder, scenario, keys)
     _write_loads(folder, scenario)
     (folder / "main").mkdir(exist_ok=True)
-    _write_event(folder / "main", scenario)
+    _write_event(folder / "main", scenario, measured=seed is None)
     authority = Authority(folder / "tls", "wattpact demo")
     keys["audit"]
     names = ["broker", "regulator", *(f"main-node{i}" for i in range(MASTERS))]
@@ -247,6 +249,7 @@ def _write_genesis(folder: Path, scenario: Scenario, keys: _Keys, description: d
     def validators(prefix: str, count: int) -> list[Validator]:
         return [Validator(f"{prefix}-node{i}", keys[f"{prefix}-node{i}"].public) for i in range(count)]
 
+    rules = REPEATABLE if description["seeded"] else RULES
     genesis = Genesis(
         name="wattpact-demo",
         protocol_start_s=description["protocol_start_s"],
@@ -258,8 +261,8 @@ def _write_genesis(folder: Path, scenario: Scenario, keys: _Keys, description: d
             AreaGenesis(area, f"area{area}", validators(f"area{area}", NODES_PER_AREA))
             for area in range(1, scenario.areas + 1)
         ],
-        rules=[codec.encode(RULES_1), codec.encode(RULES_2), codec.encode(RULES)],
-        active_rules=RULES.version,
+        rules=[codec.encode(RULES_1), codec.encode(RULES_2), codec.encode(rules)],
+        active_rules=rules.version,
         pool_points=POOL_POINTS,
     )
     (folder / "genesis.bin").write_bytes(sign_genesis(genesis, keys["regulator"]))
@@ -292,9 +295,14 @@ def _write_enrolments(folder: Path, scenario: Scenario, keys: _Keys) -> None:
     (folder / "main/registrar.bin").write_bytes(b"".join(parts))
 
 
-def _write_event(folder: Path, scenario: Scenario) -> None:
-    """`main/event.toml` for the grid company's office, and the same as JSON for whoever watches."""
+def _write_event(folder: Path, scenario: Scenario, *, measured: bool) -> None:
+    """`main/event.toml` for the grid company's office, and the same as JSON for whoever watches.
+
+    measured   leave X and Y of equation (3) to the running network; a seeded run takes the scenario's, to be repeatable
+    """
     values: dict[str, Any] = {name: getattr(scenario.spec, name) for name in scenario.spec.__struct_fields__}
+    if measured:
+        del values["x_ms"], values["y_ms"]
     units = values.pop("units")
     _write_json(folder / "event.json", values)
     lines = [f"announce_s = {scenario.start_s}"]
@@ -312,7 +320,9 @@ def _write_loads(folder: Path, scenario: Scenario) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"start_s": scenario.start_s, "step_s": scenario.step_s, "watts": home.watts}))
         if home.side in ("sell", "buy"):
-            plan = {"side": home.side, "price_u_per_wh": home.price_u_per_wh, "slot_wh": home.slot_wh}
+            plan: dict[str, Any] = {"side": home.side, "price_u_per_wh": home.price_u_per_wh, "slot_wh": home.slot_wh}
+            if home.least_wh:
+                plan["least_wh"] = home.least_wh
             _write_json(folder / "homes" / home.name / "plan.json", plan)
 
 

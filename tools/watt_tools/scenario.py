@@ -23,6 +23,8 @@ winter working days, laid on that evening by the clock. No home-day is used twic
                       the last one a fifth
     normal price      the CityLearn price outside the evening in winter, 220 u/Wh
 
+One buyer takes all that it asked for or nothing; where it gets less, it refuses, and what that frees is matched again.
+
 Home-days are drawn with a seeded generator, so `build` gives the same scenario everywhere. The first home is the
 defaulter: it asks the least of its area, so every clearing matches it, and its load is above its quota, so that it
 cannot have saved what it sold.
@@ -73,6 +75,8 @@ HOLIDAYS = ((12, 25), (12, 26), (1, 1))
 "Of the United Kingdom, fixed in winter; CityLearn marks its own with day type 8."
 ROLES: tuple[Literal["sell", "buy", "watch"], ...] = ("sell", "buy", "sell", "buy", "buy", "sell", "watch")
 "Roles of an area's homes in order, again and again."
+CHOOSY_HOME = 16
+"Index of a buyer that takes all it asked for or nothing: what it refuses is matched a second time."
 MICROPYTHON_HOMES = 4
 WASM_HOME = 3
 MAIN_METER_HOMES = 2
@@ -110,6 +114,8 @@ class Home:
     main_meter: bool
     source: str
     "Measured home and day, for the curious."
+    least_wh: int = 0
+    "A matching result with less than this in all is refused."
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +283,7 @@ class _Chooser:
                 flexible_w=flexible,
                 main_meter=index < MAIN_METER_HOMES,
                 source=day.source if role == "watch" else f"{day.source} + {name}",
+                least_wh=sum(slot_wh) if index == CHOOSY_HOME and role == "buy" else 0,
             )
         raise ScenarioError(f"no measured home-day left that could {role} as home {index + 1}")
 
