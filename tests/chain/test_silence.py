@@ -4,8 +4,9 @@ from itertools import permutations
 
 import pytest
 from chain_world import START_S, CountingContract, FalseKey, certify, false_verify, make_genesis, make_tx
+from msgspec.structs import replace
 from watt_chain import codec
-from watt_chain.codec import ZERO32
+from watt_chain.codec import ZERO32, DecodeError
 from watt_chain.genesis import Genesis
 from watt_chain.ledger import Ledger
 from watt_chain.pbft import Output, Replica, ReplicaConfig
@@ -21,7 +22,7 @@ from watt_chain.pbft.messages import (
     open_any,
 )
 from watt_chain.pbft.outputs import DOUBT, Record
-from watt_chain.snapshot import FrozenState, Manifest, StateRange
+from watt_chain.snapshot import CHUNK_SLOTS, FrozenState, Manifest, StateRange
 from watt_chain.state import State
 
 KEYS = [FalseKey(f"node{index}") for index in range(4)]
@@ -92,6 +93,17 @@ def frozen() -> list[FrozenState]:
 def asked(output: Output) -> list[int]:
     """Whom the replica asks for a part of a state."""
     return [peer for peer, frame in output.send if isinstance(open_any(frame)[1], StateRequest)]
+
+
+def test_a_list_of_contents_that_does_not_fit_its_header_is_refused() -> None:
+    ledger, whole = Ledger(GENESIS, 1, WideContract(), verify=false_verify), frozen()[0].manifest()
+    assert ledger.check_final(whole).height == 1
+    for roots in ([ZERO32, *whole.chunk_roots[1:]], [*whole.chunk_roots[:-1], ZERO32], whole.chunk_roots[::-1]):
+        with pytest.raises(DecodeError, match="manifest-root"):
+            ledger.check_final(replace(whole, chunk_roots=roots))
+    for size in (len(whole.chunk_roots) * CHUNK_SLOTS + 1, (len(whole.chunk_roots) - 1) * CHUNK_SLOTS):
+        with pytest.raises(DecodeError, match="manifest-size"):
+            ledger.check_final(replace(whole, size=size))
 
 
 def test_a_state_that_its_offerer_does_not_send_is_asked_of_the_next_who_offers_the_same() -> None:
