@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 
 from watt_sim.areas import AreasResult, run_areas
+from watt_sim.batch import count_states, spread
 
 CHUNK = 16
 """Seeds a child takes at a time: enough that handing them out costs nothing."""
@@ -67,8 +67,7 @@ class Tally:
         self.runs += 1
         self.blocks += result.blocks
         self.spent_ms += result.spent_ms
-        for what, count in result.coverage.items():
-            self.coverage[what] = self.coverage.get(what, 0) + count
+        count_states(self.coverage, result.coverage)
         if result.violation:
             self.violations.append(result)
 
@@ -86,8 +85,4 @@ def _timed(seed: int) -> AreasResult:
 
 def run_many(seeds: Sequence[int], jobs: int = 1) -> Iterator[AreasResult]:
     """Results in the order they are ready; the same set for any number of jobs."""
-    if jobs <= 1:
-        yield from map(_timed, seeds)
-        return
-    with get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_timed, seeds, CHUNK)
+    yield from spread(_timed, seeds, jobs, CHUNK)

@@ -1,12 +1,15 @@
 """Many runs: one after the other, or in child processes that take the next seed as they get free."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from typing import TypeVar
 
 from watt_sim.run import Result, run_seed
 from watt_sim.twins import run_scenario
 
+Job = TypeVar("Job")
+Played = TypeVar("Played")
 CHUNK = 8
 """Seeds a child takes at a time: enough that handing them out costs nothing."""
 
@@ -90,8 +93,7 @@ class Summary:
         self.events += result.events
         self.heights += result.heights
         self.virtual_ms += result.virtual_ms
-        for what, count in result.coverage.items():
-            self.coverage[what] = self.coverage.get(what, 0) + count
+        count_states(self.coverage, result.coverage)
         if result.violation:
             self.violations.append(result)
 
@@ -111,9 +113,19 @@ def _scenario(job: tuple[int, int]) -> Result:
 def run_many(numbers: Sequence[int], n: int, jobs: int = 1, twins: bool = False) -> Iterator[Result]:
     """Results in the order they are ready; the same set for any number of jobs."""
     play = _scenario if twins else _seed
-    work = [(number, n) for number in numbers]
+    yield from spread(play, [(number, n) for number in numbers], jobs, CHUNK)
+
+
+def spread(play: Callable[[Job], Played], work: Sequence[Job], jobs: int, chunk: int) -> Iterator[Played]:
+    """Play all work here, or in child processes that take `chunk` pieces at a time; results as they are ready."""
     if jobs <= 1:
         yield from map(play, work)
         return
     with get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(play, work, CHUNK)
+        yield from pool.imap_unordered(play, work, chunk)
+
+
+def count_states(total: dict[str, int], reached: dict[str, int]) -> None:
+    """Add what one run reached to what a batch reached."""
+    for what, count in reached.items():
+        total[what] = total.get(what, 0) + count
