@@ -45,7 +45,7 @@ from watt_node.config import (
 from watt_node.log import Log
 from watt_node.names import chain_name
 from watt_node.node import load_genesis
-from watt_node.remote import Remote
+from watt_node.remote import Remote, certified_under
 from watt_node.service import Fatal, Service, run_service
 
 from watt_master.archive import Archive, ArchiveError, BlockRow, open_archive
@@ -301,7 +301,7 @@ class Auditor:
         """Another master's block of a checkpoint's height: the one we follow may show us a chain of its own."""
         self._second += 1
         try:
-            stream = self._remote(MAIN, self._second).follow(height, self._is_certified)
+            stream = self._remote(MAIN, self._second).follow(height, certified_under(self._light, MAIN))
             async with asyncio.timeout(FETCH_S), contextlib.aclosing(stream) as blocks:  # type: ignore[type-var]
                 certified = await anext(aiter(blocks))
         except TimeoutError:
@@ -312,14 +312,6 @@ class Auditor:
             theirs = Checkpoint(block.header, parts.certificate, b"", b"")
             self._judge(compare(own, theirs, self.network, height), "another master")
         return True
-
-    def _is_certified(self, certified: bytes) -> str:
-        try:
-            parts, block, _, _ = decode_certified(certified)
-            self._light.check_header(MAIN, block.header, parts.certificate)
-        except (DecodeError, ProofError) as error:
-            return f"wrong-block: {error}"
-        return ""
 
     def _judge(self, split: Split | None, whom: str) -> bool:
         if split is None:

@@ -11,6 +11,9 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
+from watt_chain.block import decode_certified
+from watt_chain.codec import DecodeError
+from watt_chain.light import LightClient, ProofError
 
 from watt_node.channel import PROTOCOL, Channel, ChannelError, Hello, Kind, dial
 from watt_node.config import EndpointSection
@@ -25,6 +28,20 @@ RETRY_FIRST_S = 0.2
 RETRY_MOST_S = 5.0
 """Bounds of the pause after all ends failed in a row; jittered, so that nodes do not return in step."""
 SUBMIT_S = 10.0
+
+
+def certified_under(light: LightClient, chain: int) -> Callable[[bytes], str]:
+    """A check for `Remote.follow`: "", or why this is no block of `chain` that the light client believes."""
+
+    def check(certified: bytes) -> str:
+        try:
+            parts, block, _, _ = decode_certified(certified)
+            light.check_header(chain, block.header, parts.certificate)
+        except (DecodeError, ProofError) as error:
+            return f"wrong-block: {error}"
+        return ""
+
+    return check
 
 
 class Remote:

@@ -29,12 +29,12 @@ from watt_chain.contract.objects import (
 )
 from watt_chain.cross.tables import Seller
 from watt_chain.genesis import faults_tolerated
-from watt_chain.light import LightClient, ProofError
+from watt_chain.light import LightClient
 from watt_chain.state import StateReader
 from watt_node.clock import monotonic_ms
 from watt_node.config import EndpointSection
 from watt_node.log import Log
-from watt_node.remote import Remote
+from watt_node.remote import Remote, certified_under
 
 from watt_station.inbox import TURN_S, InboxRelay, prover
 
@@ -244,17 +244,8 @@ class Partners:
         assert known is not None, "only introduced partners are asked"
         height = max(known.from_height, self._height(source))
         self._light.trust(source, known.from_height, [validator.public for validator in known.validators])
-
-        def check(certified: bytes) -> str:
-            try:
-                parts, block, _, _ = decode_certified(certified)
-                self._light.check_header(source, block.header, parts.certificate)
-            except (DecodeError, ProofError) as error:
-                return f"wrong-block: {error}"
-            return ""
-
         remote = self._remote(self._lanes[source].endpoints, 0)
-        stream = remote.follow(height, check)
+        stream = remote.follow(height, certified_under(self._light, source))
         certified = await anext(aiter(stream))
         parts, block, _, _ = decode_certified(certified)
         return PartnerBlock(block.header, parts.certificate)
