@@ -31,6 +31,16 @@ def doubted(world: World, nodes: tuple[int, ...]) -> tuple[bytes, set[bytes]]:
     return tx, doubtful
 
 
+def resolve(world: World, doubtful: set[bytes]) -> None:
+    """The grounds are gone, and everybody looks again."""
+    doubtful.clear()
+    for index in range(4):
+        replica = world.replicas[index]
+        assert replica is not None
+        replica.reconsider(world.now_ms)
+        world.carry_out(index)
+
+
 def others_than_the_leader(world: World) -> tuple[int, ...]:
     """All but the first leader: it proposes what they do not support."""
     ledger = world.ledgers[0]
@@ -51,12 +61,7 @@ def test_without_a_quorum_nothing_is_final_until_the_grounds_are_gone() -> None:
     world = World(4, 1)
     _, doubtful = doubted(world, others_than_the_leader(world))
     assert not world.run(20_000, lambda: any(world.height(index) > 0 for index in range(4)))
-    doubtful.clear()
-    for index in range(4):
-        replica = world.replicas[index]
-        assert replica is not None
-        replica.reconsider(world.now_ms)
-        world.carry_out(index)
+    resolve(world, doubtful)
     assert world.run(60_000, lambda: all(world.height(index) == 1 for index in range(4)))
 
 
@@ -64,12 +69,7 @@ def test_the_grounds_may_go_while_the_proposal_is_there() -> None:
     world = World(4, 1, timeout_ms=30_000)
     _, doubtful = doubted(world, others_than_the_leader(world))
     assert not world.run(5_000, lambda: world.height(0) > 0)
-    doubtful.clear()
-    for index in range(4):
-        replica = world.replicas[index]
-        assert replica is not None
-        replica.reconsider(world.now_ms)
-        world.carry_out(index)
+    resolve(world, doubtful)
     assert world.run(1_000, lambda: all(world.height(index) == 1 for index in range(4)))
 
 
@@ -108,12 +108,7 @@ def test_what_nobody_supports_holds_up_its_signer_and_nobody_else() -> None:
         assert ledger is not None and ledger.next_nonce(USER.public) == 1
         replica = world.replicas[index]
         assert replica is not None and len(replica.pool) == 1
-    doubtful.clear()
-    for index in range(4):
-        replica = world.replicas[index]
-        assert replica is not None
-        replica.reconsider(world.now_ms)
-        world.carry_out(index)
+    resolve(world, doubtful)
     assert world.run(2_000, lambda: all(world.total(index) == 4 for index in range(4)))
 
 

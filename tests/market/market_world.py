@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from itertools import product
@@ -19,6 +20,30 @@ from watt_market.upper import AreaProblem, Figures, figures
 
 RICH = 10**12
 "A budget or an escrow limit that never binds."
+
+
+def paths_of(tree: Any, path: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
+    """Where the integers of plain lists are."""
+    if isinstance(tree, int):
+        return [path]
+    if not isinstance(tree, list):
+        return []
+    return [found for index, branch in enumerate(tree) for found in paths_of(branch, (*path, index))]
+
+
+def shifted(plain: Any, path: tuple[int, ...], by: int) -> Any:
+    """A copy in which the integer at `path` is another one."""
+    changed = copy.deepcopy(plain)
+    branch = changed
+    for index in path[:-1]:
+        branch = branch[index]
+    branch[path[-1]] += by
+    return changed
+
+
+def any_shift(generator: random.Random) -> int:
+    """By one, by something, or by far."""
+    return generator.choice((1, -1, generator.randint(-(10**7), 10**7) or 1, 2**40, -(2**40)))
 
 
 def rules(**changes: int) -> RuleSet:

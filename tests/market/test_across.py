@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import random
 from itertools import product
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from market_world import RICH, bid, book_of, offer, random_books, rules, signal
+from market_world import RICH, any_shift, bid, book_of, offer, paths_of, random_books, rules, shifted, signal
 from msgspec.structs import replace
 from watt_chain.contract.event import EventSpec
 from watt_chain.contract.market import Book, Border, Crossing, PairTerms, Slice, Solution
@@ -188,14 +187,6 @@ def test_given_a_bid_that_may_cross_once_then_it_has_one_partner_elsewhere() -> 
         assert solution.across is not None and len(solution.across.crossings) == most
 
 
-def paths_of(tree: Any, path: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
-    if isinstance(tree, int):
-        return [path]
-    if not isinstance(tree, list):
-        return []
-    return [found for index, branch in enumerate(tree) for found in paths_of(branch, (*path, index))]
-
-
 @pytest.mark.parametrize(("seed", "headroom_w"), [(1, []), (2, [(1, 200), (3, 400)])])
 def test_given_any_integer_of_a_matching_changed_then_the_masters_name_a_row(
     seed: int, headroom_w: list[tuple[int, int]]
@@ -210,11 +201,7 @@ def test_given_any_integer_of_a_matching_changed_then_the_masters_name_a_row(
     count = 0
     for path in paths_of(plain):
         for by in (1, -1, 1_000_000):
-            changed = copy.deepcopy(plain)
-            branch = changed
-            for index in path[:-1]:
-                branch = branch[index]
-            branch[path[-1]] += by
+            changed = shifted(plain, path, by)
             reason = Market().check(msgspec.convert(changed, Solution), books, spec, rule_set)
             assert reason.startswith(("chain-", "across-", "solution-")), f"{path} {by:+d} passed"
             count += 1
@@ -233,11 +220,8 @@ def test_given_many_mutations_of_whole_matchings_then_no_master_and_no_area_acce
         cases.append((books, spec, rule_set, plain, paths_of(plain)))
     for _ in range(MUTATIONS):
         books, spec, rule_set, plain, paths = generator.choice(cases)
-        path, changed = generator.choice(paths), copy.deepcopy(plain)
-        branch = changed
-        for index in path[:-1]:
-            branch = branch[index]
-        branch[path[-1]] += generator.choice((1, -1, generator.randint(-(10**7), 10**7) or 1, 2**40, -(2**40)))
+        path = generator.choice(paths)
+        changed = shifted(plain, path, any_shift(generator))
         reason = Market().check(msgspec.convert(changed, Solution), books, spec, rule_set)
         if not reason.startswith(("chain-", "across-", "solution-")):
             accepted.append((path, reason))

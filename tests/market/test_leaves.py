@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import random
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from market_world import random_books, rules, signal
+from market_world import any_shift, paths_of, random_books, rules, shifted, signal
 from msgspec.structs import replace
 from watt_chain.contract.event import EventSpec
 from watt_chain.contract.market import MULTIPLIER_SCALE, Book, Leaf, Slice, Solution
@@ -66,12 +64,6 @@ def test_given_a_tree_that_leaves_something_out_then_it_is_refused() -> None:
     assert check_slice(book, both, solution.rho_scaled, spec, RULES) == "slice-leaves-beside-a-root"
 
 
-def paths_of(tree: Any, path: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
-    if isinstance(tree, int):
-        return [path]
-    return [found for index, branch in enumerate(tree) for found in paths_of(branch, (*path, index))]
-
-
 @pytest.mark.timeout(3600)
 def test_given_many_mutations_then_no_station_accepts_one() -> None:
     """10^5 certificates with one integer changed, whole matchings with and without a tree: each is refused."""
@@ -84,11 +76,8 @@ def test_given_many_mutations_then_no_station_accepts_one() -> None:
             cases.append((book, spec, solution.rho_scaled, plain, paths_of(plain)))
     for _ in range(MUTATIONS):
         book, spec, rho, plain, paths = generator.choice(cases)
-        path, changed = generator.choice(paths), copy.deepcopy(plain)
-        branch = changed
-        for index in path[:-1]:
-            branch = branch[index]
-        branch[path[-1]] += generator.choice((1, -1, generator.randint(-(10**7), 10**7) or 1, 2**40, -(2**40)))
+        path = generator.choice(paths)
+        changed = shifted(plain, path, any_shift(generator))
         reason = check_slice(book, msgspec.convert(changed, Slice), rho, spec, RULES)
         if not reason.startswith("slice-"):
             accepted.append((path, reason))
