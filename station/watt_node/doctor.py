@@ -6,11 +6,9 @@ is missing and why, is answered by `diagnose`.
 """
 
 import asyncio
-import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from watt_chain.crypto import PrivateKey
@@ -26,6 +24,7 @@ from watt_node.findings import Finding, show
 from watt_node.keys import read_secret
 from watt_node.names import chain_name, node_name
 from watt_node.node import NodeSettings, load_genesis
+from watt_node.status import read_json
 
 LOOK_S = 2.0
 """Between two looks at a running node: whether its height grows."""
@@ -197,9 +196,9 @@ async def _look(
 ) -> Diagnosis | None:
     """The running node's own word, twice, and what it comes to."""
     path = settings.node.data / "status.json"
-    first = _read(path)
+    first = read_json(path)
     await asyncio.sleep(LOOK_S)
-    status = _read(path)
+    status = read_json(path)
     if not status or not first or machine_ms() - status["written_ms"] > STALE_MS:
         action = "it hangs, is still starting, or its disk is full; look at its log, then restart it"
         findings.append(Finding("bad", f"the node runs, but {path} is missing or old", action))
@@ -228,14 +227,6 @@ def _node_of(chain: int, listed: str, names: list[str], genesis: Genesis) -> str
             return name
     digits = listed[len(listed.rstrip("0123456789")) :]
     return node_name(chain, int(digits)) if digits else listed
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def explain(found: Diagnosis, chain: str) -> list[Finding]:

@@ -1,13 +1,24 @@
 """`status.json` in the data folder: what a person or the demo looks at. Replaced atomically, never half written."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 PERIOD_S = 1.0
 REFRESH_PERIODS = 5
 """An unchanged status is written again after this many periods, so that its age tells whether the daemon lives."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A status file, or another JSON object; {} when it is not there (yet)."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class StatusFile:

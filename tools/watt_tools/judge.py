@@ -22,11 +22,11 @@ from watt_chain.contract.rules import RULES_1, RULES_2
 from watt_chain.genesis import MAIN_CHAIN
 from watt_chain.ledger import CorruptionError
 from watt_market import lower
+from watt_node.status import read_json
 from watt_node.store import StoreError, read_blocks
 
 from watt_tools import export, picture, progress, verify
 from watt_tools.network import NODES_PER_AREA, Network
-from watt_tools.progress import load
 from watt_tools.readout import OBJECT_SIZE_MAX, Readout, outcome_hash, read
 
 TRADES_MIN = 5
@@ -126,7 +126,7 @@ def _readings_final(net: Network, readout: Readout) -> Check:
     """Each plug's own count of what it signed against what stands in blocks."""
     signed: dict[str, dict[str, int]] = {}
     for path in sorted((net.folder / "rig").glob("plugs-*.status.json")):
-        signed.update(load(path).get("plugs", {}))
+        signed.update(read_json(path).get("plugs", {}))
     checkpoints = readings = 0
     missing = []
     for home in net.homes:
@@ -178,7 +178,7 @@ def _across(stated: dict[str, Any]) -> list[Check]:
 
 def _halted(net: Network, readout: Readout, stated: dict[str, Any]) -> list[Check]:
     """Trades with the area that went dark: ended by the main chain, and in both areas nothing of them is held."""
-    if not progress.load(net.folder / "mishaps.json").get("halted"):
+    if not read_json(net.folder / "mishaps.json").get("halted"):
         return []
     event, wrong, freed = int(net.description["event"]), [], 0
     trades = [trade for trade in stated["trades"] if net.hamlet in (trade["seller_chain"], trade["buyer_chain"])]
@@ -199,7 +199,7 @@ def _second_round(net: Network, readout: Readout, event: objects.MainEvent) -> l
     if not _rules(readout, event).rematch_s:
         return []
     missed, late, dropped, again = [], [], 0, 0
-    for area in (area for area in range(1, net.areas + 1) if area != net.hamlet):
+    for area in net.trading_areas:
         calls = [final.tx for final in readout.transactions if final.chain == area and not final.code]
         solutions = [codec.decode(tx.fields_raw, Rematch).solution for tx in calls if tx.kind == "Rematch"]
         reopened = any(tx.kind == "Reopen" for tx in calls)
@@ -250,9 +250,7 @@ def _certificate(net: Network, readout: Readout, event: int) -> Check:
     """Every station has executed, and so checked, the block that carries its area's slice of the matching."""
     missing = []
     stations = 0
-    for area in range(1, net.areas + 1):
-        if area == net.hamlet:
-            continue  # its event ended without one
+    for area in net.trading_areas:  # the hamlet's event ended without one
         height = _match_height(readout, area)
         wanted = readout.blocks[area][height - 1] if height else b""
         for index in range(NODES_PER_AREA):
@@ -351,7 +349,7 @@ def _as_data(net: Network, result: Result) -> dict[str, Any]:
         "grid": result.grid,
         "load_before_w": result.evening.before_w,
         "load_after_w": result.evening.after_w,
-        "mishaps": progress.load(net.folder / "mishaps.json"),
+        "mishaps": read_json(net.folder / "mishaps.json"),
         "interpreters": {home["name"]: home["interpreter"] for home in net.homes},
         "statement": result.stated,
         "directory": str(net.folder),

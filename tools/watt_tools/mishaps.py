@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from watt_chain.cross.tables import UNDECIDED
+from watt_node.status import read_json
 
 from watt_tools import progress
 from watt_tools.children import Children
@@ -70,7 +71,7 @@ class Mishaps:
 
     @cached_property
     def _spec(self) -> dict[str, Any]:
-        return progress.load(self.net.folder / "main/event.json")
+        return read_json(self.net.folder / "main/event.json")
 
     def _booked(self, area: int) -> bool:
         """Whether the main chain has the area's book: from then on others may buy there."""
@@ -87,10 +88,8 @@ class Mishaps:
     def _cross_nodes(self) -> list[str]:
         """The first cross-node of each area that trades, all at once; [] until each has one."""
         found: list[str] = []
-        for area in range(1, self.net.areas + 1):
-            if area == self.net.hamlet:
-                continue
-            seats = progress.load(self.net.folder / f"area{area}/node0/status.json").get("partners", {})
+        for area in self.net.trading_areas:
+            seats = read_json(self.net.folder / f"area{area}/node0/status.json").get("partners", {})
             if not seats.get("cross_nodes"):
                 return []
             found.append(f"area{area}-node{seats['cross_nodes'][0]}")

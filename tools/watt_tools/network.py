@@ -79,6 +79,11 @@ class Network:
         "The small area that the demo halts; 0 = none."
 
     @property
+    def trading_areas(self) -> list[int]:
+        """All areas but the hamlet."""
+        return [area for area in range(1, self.areas + 1) if area != self.hamlet]
+
+    @property
     def regulator(self) -> bytes:
         return bytes.fromhex((self.folder / "trust/regulator.pub").read_text().strip())
 

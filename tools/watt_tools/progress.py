@@ -6,12 +6,12 @@ Invariant: reading is all it does; a missing or half-old status file is simply n
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from watt_node.status import read_json
 
 from watt_tools.network import MASTERS, NODES_PER_AREA, Network
 
@@ -62,22 +62,13 @@ class Seen:
     "Households with trades in the event that do not hold its final bill yet."
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A status file, or {} when it is not there (yet)."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def observe(net: Network) -> Seen:
     """Read every status file once."""
     seen = Seen()
     event = str(net.description["event"])
     heights: list[int] = []
     for index in range(MASTERS):
-        status = load(net.folder / f"main/node{index}/status.json")
+        status = read_json(net.folder / f"main/node{index}/status.json")
         heights.append(int(status.get("height", 0)))
         seen.nodes_alive += bool(status)
         seen.main_height = max(seen.main_height, int(status.get("height", 0)))
@@ -96,13 +87,13 @@ def observe(net: Network) -> Seen:
     for area in range(1, net.areas + 1):
         heights = []
         for index in range(NODES_PER_AREA):
-            status = load(net.folder / f"area{area}/node{index}/status.json")
+            status = read_json(net.folder / f"area{area}/node{index}/status.json")
             seen.nodes_alive += bool(status)
             heights.append(int(status.get("height", 0)))
         seen.area_heights[area] = max(heights)
         seen.level = seen.level and len({*heights}) == 1
     for home in net.homes:
-        status = load(net.folder / f"homes/{home['name']}/status.json")
+        status = read_json(net.folder / f"homes/{home['name']}/status.json")
         seen.gateways += bool(status)
         tx = status.get("tx", {})
         seen.final += int(tx.get("final", 0))
@@ -113,7 +104,7 @@ def observe(net: Network) -> Seen:
         owed = any(trade["state"] == "SETTLED" for trade in bill.get("trades", []))
         seen.unbilled += traded and (bill.get("state") != "CLOSED" or owed)
     for path in (net.folder / "rig").glob("plugs-*.status.json"):
-        status = load(path)
+        status = read_json(path)
         seen.signed += int(status.get("signed", 0))
         seen.unacknowledged += int(status.get("unacknowledged", 0))
     seen.outboxes_empty = seen.gateways == len(net.homes) and seen.pending == 0
@@ -123,7 +114,7 @@ def observe(net: Network) -> Seen:
 def event_of(net: Network) -> dict[str, Any]:
     """The event as the first master that shows it has it, or {}."""
     for index in range(MASTERS):
-        events = load(net.folder / f"main/node{index}/status.json").get("events", {})
+        events = read_json(net.folder / f"main/node{index}/status.json").get("events", {})
         if found := events.get(str(net.description["event"])):
             assert isinstance(found, dict)
             return found
@@ -132,14 +123,14 @@ def event_of(net: Network) -> dict[str, Any]:
 
 def bill_of(net: Network, home: str) -> dict[str, Any]:
     """The bill of the event that a household's gateway wrote, or {} when there is none (yet)."""
-    return load(net.folder / f"homes/{home}/bill-{net.description['event']}.json")
+    return read_json(net.folder / f"homes/{home}/bill-{net.description['event']}.json")
 
 
 def gateways_listen(net: Network) -> bool:
     """Whether every gateway of this start is connected to the broker of its plugs."""
     clock = net.clock
     for home in net.homes:
-        status = load(net.folder / f"homes/{home['name']}/status.json")
+        status = read_json(net.folder / f"homes/{home['name']}/status.json")
         if int(status.get("written_ms", 0)) < int(clock["machine_start_ms"]) - START_LOOK_BACK_MS:
             return False
         if not status.get("brokers", {}).get("home"):
