@@ -12,7 +12,6 @@ import json
 import os
 import pwd
 import resource
-import shutil
 import signal
 import socket
 import ssl
@@ -36,6 +35,7 @@ from watt_chain.transaction import make_transaction, txid
 from watt_gateway import config as gateway
 from watt_master.config import MasterConfig
 from watt_node.config import ClockSection, LogSection, MqttSection
+from watt_rig.mosquitto import executable
 from watt_station.service import StationConfig
 from watt_tools.certificates import Authority
 from watt_tools.network import free_ports
@@ -47,10 +47,6 @@ DEPOSIT_U = 1_000_000
 REPEAT_S = 1.0
 PATIENCE_S = 30.0
 "The deadline only ends a hopeless test."
-
-
-def mosquitto() -> str | None:
-    return shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
@@ -244,7 +240,7 @@ class Net:
                 "require_certificate true\nuse_identity_as_username true\nallow_anonymous false\n"
                 f"tls_version tlsv1.3\npersistence false\nuser {pwd.getpwuid(os.getuid()).pw_name}\n"
             )
-            words = [mosquitto() or "mosquitto", "-c", str(path)]
+            words = [executable() or "mosquitto", "-c", str(path)]
         self.daemons["broker"] = Daemon("broker", words, self.folder / "broker.log")
 
     def _add(self, name: str, role: str, text: str) -> None:

@@ -25,7 +25,6 @@ from bad_input_net import (
     STATIONS,
     Net,
     full_disk,
-    mosquitto,
     stranger,
     until,
 )
@@ -39,6 +38,7 @@ from watt_chain.transaction import Transaction, decode_transaction, txid
 from watt_gateway.mqtt import MESSAGE_BYTES_MAX
 from watt_node.channel import PROTOCOL, Hello, Kind
 from watt_node.store import read_blocks
+from watt_rig.mosquitto import executable
 from watt_station.intake import TX_BYTES_MAX
 from watt_wire.batch import SIZE_MAX, encode_ack
 from watt_wire.topics import plug_batch
@@ -491,7 +491,7 @@ def test_a_member_that_is_no_validator_may_not_vote_and_a_rude_one_is_cut_off(be
 @pytest.mark.row("B31")
 @pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
 def test_a_broker_killed_in_the_middle_loses_nothing_and_everything_arrives_once(bench: Bench, kind: str) -> None:
-    if kind == "mosquitto" and mosquitto() is None:
+    if kind == "mosquitto" and executable() is None:
         assert os.environ.get("CI") != "true", "mosquitto is missing in CI"
         pytest.skip("mosquitto is not installed")
     net = bench.net

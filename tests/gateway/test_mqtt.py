@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import pwd
-import shutil
 import socket
 import subprocess
 import time
@@ -20,11 +19,12 @@ from watt_gateway.lines import QUIET_MS, Lines
 from watt_gateway.mqtt import Link, LinkError, same_endpoint
 from watt_node.config import MqttSection
 from watt_node.log import Log
+from watt_rig.mosquitto import executable
 from watt_tools.certificates import Authority
 from watt_wire import topics
 
 DEPLOY = Path(__file__).parents[2] / "gateway" / "deploy"
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+MOSQUITTO = executable()
 needs_mosquitto = pytest.mark.skipif(
     MOSQUITTO is None and os.environ.get("CI") != "true", reason="needs Mosquitto (apt-get install mosquitto)"
 )

@@ -22,6 +22,11 @@ REPLACED = ("listener", "cafile", "certfile", "keyfile", "acl_file", "log_type",
 DEPLOY = Path(__file__).resolve().parents[2] / "gateway" / "deploy"
 
 
+def executable() -> str | None:
+    """Path of Mosquitto, which Debian keeps out of a user's path; None when it is not installed."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+
+
 class BrokerError(Exception):
     """The broker cannot be started; the text says why and what to do."""
 
@@ -53,7 +58,7 @@ class Mosquitto:
 
     def start(self) -> None:
         """Start it and return when it listens; BrokerError when it does not."""
-        binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        binary = executable()
         if binary is None:
             raise BrokerError("mosquitto is not installed: apt-get install mosquitto (tools/need-mosquitto.sh)")
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from watt_rig import mosquitto
+
 from watt_tools import judge, network, progress
 from watt_tools.children import ChildFailed, Children, command
 from watt_tools.mishaps import Mishaps
@@ -211,8 +213,8 @@ def start_broker(kind: str, net: network.Network, children: Children) -> None:
     tls = net.folder / "tls"
     log = net.folder / "logs/broker.log"
     if kind == "mosquitto":
-        executable = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
-        if not executable:
+        binary = mosquitto.executable()
+        if binary is None:
             raise DemoFailed("mosquitto is not installed (apt-get install mosquitto); or use --broker embedded")
         config = net.folder / "mosquitto.conf"
         config.write_text(
@@ -222,7 +224,7 @@ def start_broker(kind: str, net: network.Network, children: Children) -> None:
             "persistence false\nmax_packet_size 1048576\nmax_queued_messages 1000\nlog_type error\nlog_type warning\n"
             f"user {_user_name()}\n"
         )
-        children.start("broker", [executable, "-c", str(config)], log)
+        children.start("broker", [binary, "-c", str(config)], log)
     else:
         words = ["rig", "broker", "--host", network.HOST, "--port", str(port)]
         words += ["--ca", f"{tls}/ca.pem", "--cert", f"{tls}/broker.pem", "--key", f"{tls}/broker.key"]
