@@ -5,13 +5,15 @@ votes in ascending order of the voter's index: anybody with the genesis file can
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from watt_wire import merkle
 
 from watt_chain import codec, crypto
 from watt_chain.codec import U16, U32, U63, DecodeError, Hash32, Signature64, Structure
 from watt_chain.genesis import Validator, list_hash, quorum
-from watt_chain.transaction import Verify
+from watt_chain.resume import open_word
+from watt_chain.transaction import Verify, is_signed
 
 HEADER_VERSION = 2
 """1 had no `next_validators`; nothing of version 1 is read any more."""
@@ -105,11 +107,16 @@ class Certificate(Structure, frozen=True):
 
 
 class Change(Structure, frozen=True):
-    """The last header under an old list of validators, its certificate, and the list it names for the next height."""
+    """The last header under an old list of validators, its certificate, and the list it names for the next height.
+
+    Or, with the regulator's `word`, the first header under a new list, which certifies it (CONSENSUS.md 8.8).
+    """
 
     header: bytes
     certificate: bytes
     validators: list[Validator]
+    word: bytes = b""
+    "The Resume transaction; empty for a change that the old list certified."
 
 
 class CertifiedBlock(Structure, frozen=True):
@@ -163,12 +170,27 @@ def check_certificate(
     return check_votes(certificate.votes, message, publics, verify)
 
 
-def follow(
-    change: Change, network: bytes, chain: int, publics: Sequence[bytes], verify: Verify = crypto.verify
-) -> Header:
-    """The header of a change, once it proves that the validators with `publics` give way to its list.
+class Followed(NamedTuple):
+    """What a change has proven."""
 
-    CONSENSUS.md 8.7. Raises DecodeError. That `publics` were the validators of that height is for the caller to know.
+    from_height: int
+    "First height under its list."
+    sequence: int
+    "Of the regulator's word; 0 without one."
+
+
+def follow(
+    change: Change,
+    network: bytes,
+    chain: int,
+    publics: Sequence[bytes],
+    regulator: bytes,
+    verify: Verify = crypto.verify,
+) -> Followed:
+    """From where a change's list acts, once it proves that the validators with `publics` give way to it.
+
+    CONSENSUS.md 8.7. Raises DecodeError. That `publics` were the validators of that height is for the caller to know;
+    they do not matter where the regulator's word replaces them (8.8).
     """
     header = codec.decode(change.header, Header, HEADER_SIZE_MAX)
     certificate = codec.decode(change.certificate, Certificate, CERTIFICATE_SIZE_MAX)
@@ -176,10 +198,20 @@ def follow(
         raise DecodeError("change-chain")
     if not change.validators or list_hash(change.validators) != header.next_validators:
         raise DecodeError("change-list")
+    followed = Followed(header.height + 1, 0)
+    if change.word:
+        tx, word = open_word(change.word)
+        said = (tx.chain, tx.signer, word.height, word.previous, word.validators)
+        if said != (chain, regulator, header.height, header.previous, change.validators):
+            raise DecodeError("change-word")
+        if not is_signed(tx, network, verify):
+            raise DecodeError("change-word")
+        followed = Followed(header.height, word.sequence)
+        publics = [validator.public for validator in change.validators]
     reason = check_certificate(certificate, network, header, block_hash(network, change.header), publics, verify)
     if reason:
         raise DecodeError(reason)
-    return header
+    return followed
 
 
 def transactions_root(transactions: Sequence[bytes]) -> bytes:

@@ -11,11 +11,12 @@ raises CorruptionError, and the shell must stop the node rather than sign anythi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from watt_wire import merkle
 
 from watt_chain import codec, crypto
+from watt_chain.application import BlockContext as BlockContext
+from watt_chain.application import Contract as Contract
 from watt_chain.block import (
     BLOCK_SIZE_MAX,
     BLOCK_TRANSACTIONS_MAX,
@@ -35,8 +36,9 @@ from watt_chain.block import (
 )
 from watt_chain.codec import DecodeError
 from watt_chain.election import Schedule, term_of
-from watt_chain.genesis import Genesis, Seat, Validator, list_hash, network_of
+from watt_chain.genesis import Genesis, Seat, list_hash, network_of
 from watt_chain.light import ReceiptProof, StateProof
+from watt_chain.resume import RESUME, word_of
 from watt_chain.snapshot import FrozenState, Manifest, open_manifest
 from watt_chain.state import FinalState, State, StateReader
 from watt_chain.transaction import DecodedTransaction, VerifiedTransactions, Verify, decode_transaction, is_signed
@@ -56,54 +58,6 @@ REASON_LENGTH_MAX = 64
 
 class CorruptionError(Exception):
     """A certified block contradicts our own execution: stop, do not sign."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlockContext:
-    """What a contract may know besides the state: no clock, no randomness, only the block it runs in."""
-
-    network: bytes
-    chain: int
-    height: int
-    time_s: int
-    proposer: int
-    validators: tuple[Validator, ...]
-    view: int = 0
-    "In which the block was first proposed: above 0, the leaders of the views below were skipped."
-
-
-class Contract(Protocol):
-    """The application of a chain. Deterministic: the same state and input give the same state everywhere."""
-
-    def genesis(self, state: State, genesis: Genesis, chain: int) -> None:
-        """Write the first state."""
-
-    def begin(self, state: State, context: BlockContext) -> None:
-        """Time-driven transitions, before the first transaction of a block."""
-
-    def execute(self, state: State, context: BlockContext, tx: DecodedTransaction) -> str:
-        """Run a transaction; "" or the reason it is refused. A refusal is rolled back by the ledger."""
-
-    def next_nonce(self, state: StateReader, signer: bytes) -> int:
-        """The nonce the 64-byte key `signer` must use next; negative when nobody knows the key."""
-
-    def consume_nonce(self, state: State, signer: bytes) -> None:
-        """Count one transaction of `signer`: once per transaction in a block, refused or not, before `execute`."""
-
-    def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
-        """Who certifies the block after this state, by index; None: those of genesis, for ever."""
-
-    def rules_version(self, state: StateReader) -> int:
-        """Version of the rule set in force after the block."""
-
-    def inbox_cursor(self, state: StateReader) -> int:
-        """Sequence number of the last message consumed from the other side."""
-
-    def order(self, state: StateReader, context: BlockContext) -> tuple[int, ...]:
-        """Indexes of the validators in the order in which they lead the views of the height after the final `state`.
-
-        Of `context` only network, chain, height and validators are set; the order must follow from them and the state.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +156,8 @@ class Ledger:
         "Of the validators of this chain, the last CHANGES_MAX, ascending: what a light client follows by."
         self._seat(self._seats_after(self.state))
         self.head = Head(0, self.network, None, genesis.protocol_start_s)
+        self._word: DecodedTransaction | None = None
+        "The regulator's Resume that the next block begins with (CONSENSUS.md 8.8)."
         self._schedule: Schedule | None = None
         self._executed: dict[bytes, _Executed] = {}
         self._blocks: dict[int, bytes] = {}
@@ -219,14 +175,17 @@ class Ledger:
         block may be empty: then there is nothing to propose. `time_s` is raised to the previous block's time.
         """
         context = self._context(max(time_s, self.head.time_s), proposer, view)
-        state = State(self._tree, self.chain)
-        self.contract.begin(state, context)
+        state = self._opened(context)
+        if self._word is not None:
+            txs = [self._word.raw, *txs]
         kept: list[DecodedTransaction] = []
         receipts: list[Receipt] = []
         size = 0
         for raw in txs:
             try:
                 tx = self._admit(raw, merkle.leaf_hash(raw))
+                if tx.kind == RESUME and not self._is_word(tx):
+                    continue  # nobody goes on under it here
                 receipts.append(self._execute(state, context, tx))
             except _Invalid:
                 continue
@@ -253,9 +212,11 @@ class Ledger:
         reason = self._check_place(header) or self._check_transactions(header, block, digests)
         if reason:
             return reason
+        word = self._word_in(block)
+        if (word is None) != (self._word is None) or not (word is None or self._is_word(word[0])):
+            return "resume"
         context = self._context(header.time_s, header.proposer, header.view)
-        state = State(self._tree, self.chain)
-        self.contract.begin(state, context)
+        state = self._opened(context)
         decoded: list[DecodedTransaction] = []
         receipts: list[Receipt] = []
         for raw, digest in zip(block.transactions, digests, strict=True):
@@ -281,8 +242,10 @@ class Ledger:
         if header.height != self.head.height + 1 or header.chain != self.chain:
             raise DecodeError(f"expected height {self.head.height + 1}, got {header.height}")
         hash_ = block_hash(self.network, block.header)
+        word = self._word_in(block)
         if not certificate_known:
-            reason = check_certificate(certificate, self.network, header, hash_, self.publics, self._verify)
+            publics = self.publics if word is None else [seat.validator.public for seat in word[1]]
+            reason = check_certificate(certificate, self.network, header, hash_, publics, self._verify)
             if reason:
                 raise DecodeError(reason)
         known = self._executed.get(hash_)
@@ -290,6 +253,8 @@ class Ledger:
             [merkle.leaf_hash(tx) for tx in block.transactions]
         ) != header.tx_root:
             raise DecodeError("tx-root")  # the certificate covers the header only: a forged body is the sender's fault
+        if word is not None and not self._is_word(word[0]):
+            self._go_on(*word)
         refused = self.check(block)
         if refused is not None:
             raise CorruptionError(f"certified block {header.height} is refused: {refused}")
@@ -298,9 +263,11 @@ class Ledger:
         self._executed.clear()
         self.head = Head(header.height, hash_, header, header.time_s)
         seats = self._seats_after(self.state)
-        if tuple(seat.validator for seat in seats) != self.validators:
-            change = Change(block.header, parts.certificate, [seat.validator for seat in seats])
+        if word is not None or tuple(seat.validator for seat in seats) != self.validators:
+            raw = b"" if word is None else word[0].raw
+            change = Change(block.header, parts.certificate, [seat.validator for seat in seats], raw)
             self.changes = [*self.changes, change][-CHANGES_MAX:]
+        self._word = None
         self._seat(seats)
         self._remember(header.height, certified, block.header, parts.certificate, executed)
         if self._freeze_every and header.height % self._freeze_every == 0:
@@ -309,6 +276,17 @@ class Ledger:
             self.frozen = [*self.frozen, state][-FROZEN_MAX:]
         messages = executed.state.messages()
         return AppliedBlock(header, executed.receipts, messages, hash_, executed.transactions)
+
+    def resume(self, raw: bytes) -> str:
+        """Make the next block under the list that the regulator's Resume names (CONSENSUS.md 8.8); "" or why not."""
+        try:
+            tx = self._admit(raw, merkle.leaf_hash(raw))
+        except _Invalid as invalid:
+            return str(invalid)
+        reason, seats = self._named_by(tx)
+        if not reason:
+            self._go_on(tx, seats)
+        return reason
 
     def replay(self, certified: bytes) -> AppliedBlock:
         """Apply a block of our own log at start; everything is checked as if it came from a peer."""
@@ -319,7 +297,9 @@ class Ledger:
         """Who leads the views of the height after the head; from the final state alone (CONSENSUS.md 6.1)."""
         height = self.head.height + 1
         if self._schedule is None or self._schedule.height != height:
-            self._schedule = Schedule(height, self.contract.order(self.state, self.next_context()))
+            context = self.next_context()
+            state = self.state if self._word is None else self._resumed(context, self._word)
+            self._schedule = Schedule(height, self.contract.order(state, context))
         return self._schedule
 
     def next_context(self) -> BlockContext:
@@ -352,8 +332,10 @@ class Ledger:
                 continue
             if not at < before <= height:
                 raise DecodeError("change-height")
-            at = follow(change, self.network, self.chain, publics, self._verify).height
-            if at < height:  # the header of the state itself may be the last one under the old list
+            regulator = self.genesis.regulator
+            from_height, _ = follow(change, self.network, self.chain, publics, regulator, self._verify)
+            at = before
+            if from_height <= height:  # the header of the state itself may be the last one under the old list
                 publics = tuple(validator.public for validator in change.validators)
         return publics
 
@@ -371,7 +353,7 @@ class Ledger:
         self._recent.clear()
         self._where.clear()
         self._recent_bytes = 0
-        self._schedule = None
+        self._schedule = self._word = None
         self.head = Head(header.height, block_hash(self.network, manifest.header), header, header.time_s)
         self._recent[header.height] = _Recent(manifest.header, manifest.certificate, (), (), 0)
         self.changes = list(manifest.changes)
@@ -442,6 +424,47 @@ class Ledger:
         self.publics = tuple(validator.public for validator in self.validators)
         self.numbers = tuple(seat.number for seat in seats)
 
+    def _named_by(self, tx: DecodedTransaction) -> tuple[str, tuple[Seat, ...]]:
+        """("", the list that a Resume names for the next height), or why it names none."""
+        state = State(self._tree, self.chain)
+        if tx.nonce != self.contract.next_nonce(state, tx.signer):
+            return "nonce", ()
+        reason = self.contract.resume(state, self.next_context(), self.head.block_hash, tx)
+        return reason, () if reason else self._seats_after(state)
+
+    def _word_in(self, block: Block) -> tuple[DecodedTransaction, tuple[Seat, ...]] | None:
+        """The Resume that a block begins with, if it holds at this head, and the list that must certify the block."""
+        raw = word_of(block.transactions)
+        if not raw:
+            return None
+        try:
+            tx = self._admit(raw, merkle.leaf_hash(raw))
+        except _Invalid:
+            return None
+        reason, seats = self._named_by(tx)
+        return None if reason else (tx, seats)
+
+    def _go_on(self, word: DecodedTransaction, seats: tuple[Seat, ...]) -> None:
+        self._word = word
+        self._executed.clear()
+        self._schedule = None
+        self._seat(seats)
+
+    def _is_word(self, tx: DecodedTransaction) -> bool:
+        return self._word is not None and tx.digest == self._word.digest
+
+    def _resumed(self, context: BlockContext, word: DecodedTransaction) -> State:
+        state = State(self._tree, self.chain)
+        refused = self.contract.resume(state, context, self.head.block_hash, word)
+        assert not refused, refused
+        return state
+
+    def _opened(self, context: BlockContext) -> State:
+        """The state in which a block's transactions begin."""
+        state = State(self._tree, self.chain) if self._word is None else self._resumed(context, self._word)
+        self.contract.begin(state, context)
+        return state
+
     def _check_place(self, header: Header) -> str:
         """The header's fields that do not depend on execution."""
         head = self.head
@@ -491,7 +514,7 @@ class Ledger:
             raise _Invalid("nonce")
         self.contract.consume_nonce(state, tx.signer)
         mark = state.savepoint()
-        code = self.contract.execute(state, context, tx)
+        code = "" if self._is_word(tx) else self.contract.execute(state, context, tx)
         if code:
             state.rollback(mark)
         return Receipt(tx.txid, code[:REASON_LENGTH_MAX])

@@ -14,6 +14,7 @@ from watt_chain import codec, crypto
 from watt_chain.block import Certificate, Change, Header, OutMessage, Receipt
 from watt_chain.codec import U32, DecodeError, Hash32, Structure, T
 from watt_chain.genesis import Genesis
+from watt_chain.resume import open_word
 from watt_chain.transaction import Verify, decode_transaction
 from watt_chain.tree import leaf_of
 
@@ -56,11 +57,14 @@ class StateProof(Structure, frozen=True):
 class LightClient:
     """Checks headers, receipts, state and messages of every chain of one network."""
 
-    __slots__ = ("_lists", "_verify", "network")
+    __slots__ = ("_lists", "_regulator", "_verify", "_words", "network")
 
     def __init__(self, genesis: Genesis, network: bytes, verify: Verify = crypto.verify) -> None:
         self.network = network
         self._verify = verify
+        self._regulator = genesis.regulator
+        self._words: dict[int, int] = {}
+        "Chain -> sequence of the newest word of the regulator that we know of."
         self._lists: dict[int, tuple[tuple[int, tuple[bytes, ...]], ...]] = {
             chain: ((1, tuple(validator.public for validator in genesis.validators(chain))),)
             for chain in genesis.chains()
@@ -70,21 +74,28 @@ class LightClient:
     def follow(self, chain: int, changes: Sequence[Change]) -> int:
         """Learn the lists that these changes lead to (CONSENSUS.md 7.6); how many were new. Raises ProofError.
 
-        What was learned before a bad one stays: each change proves itself by the list before it.
+        What was learned before a bad one stays: each change proves itself by the list before it, or by the regulator's
+        word. A word replaces whatever lists we were shown from its height on; an older word than the newest is skipped.
         """
         learned = 0
         for change in changes:
             lists = self._lists.get(chain)
             if lists is None:
                 raise ProofError("chain-unknown")
-            if _decode(change.header, Header, blocks.HEADER_SIZE_MAX, "header-form").height < lists[-1][0]:
-                continue
+            height = _decode(change.header, Header, blocks.HEADER_SIZE_MAX, "header-form").height
             try:
-                header = blocks.follow(change, self.network, chain, lists[-1][1], self._verify)
+                known = self._words.get(chain, 0)
+                if open_word(change.word)[1].sequence <= known if change.word else height < lists[-1][0]:
+                    continue
+                from_height, sequence = blocks.follow(
+                    change, self.network, chain, lists[-1][1], self._regulator, self._verify
+                )
             except DecodeError as error:
                 raise ProofError(str(error)) from None
-            listed = (header.height + 1, tuple(validator.public for validator in change.validators))
-            self._lists[chain] = (*lists, listed)[-LISTS_MAX:]
+            self._words[chain] = max(known, sequence)
+            kept = [listed for listed in lists if listed[0] < from_height]
+            listed = (from_height, tuple(validator.public for validator in change.validators))
+            self._lists[chain] = (*kept, listed)[-LISTS_MAX:]
             learned += 1
         return learned
 

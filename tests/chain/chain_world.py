@@ -18,6 +18,7 @@ from watt_chain.election import rotation
 from watt_chain.genesis import AreaGenesis, Genesis, Seat, Validator, network_of, quorum
 from watt_chain.ledger import BlockContext, Contract, Ledger
 from watt_chain.pbft import Replica, ReplicaConfig
+from watt_chain.resume import Resume
 from watt_chain.state import State, StateReader
 from watt_chain.transaction import DecodedTransaction
 
@@ -78,6 +79,13 @@ class CountingContract:
     def consume_nonce(self, state: State, signer: bytes) -> None:
         nonce = self.next_nonce(state, signer)
         state.put(b"nonce/" + crypto.id8(signer), codec.encode(nonce))
+
+    def resume(self, state: State, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
+        word = codec.decode(tx.fields_raw, Resume)
+        if (word.height, word.previous) != (context.height, previous):
+            return "previous"
+        state.put(b"seats", codec.encode([[int(one.name[4:]), one.name, one.public] for one in word.validators]))
+        return ""
 
     def rules_version(self, state: StateReader) -> int:
         return 1
@@ -174,6 +182,8 @@ class World:
         "(node, phase, height, view) -> block hash: nobody honest signs twice."
         self.watched = [True] * n
         "Whether a node is expected to be honest."
+        self.word = b""
+        "The regulator's Resume that nodes are told at their start; of no effect after its height."
         self.spare_keys: dict[int, list[FalseKey]] = {}
         for index in range(n):
             self.start(index)
@@ -190,6 +200,8 @@ class World:
         ledger = Ledger(self.genesis, 1, self.contract(), verify=self.verify)
         for certified in disk.blocks:
             ledger.replay(certified)
+        if self.word:
+            ledger.resume(self.word)
         config = ReplicaConfig(
             number=index,
             key=self.keys[index],

@@ -11,6 +11,7 @@ from watt_chain.genesis import Validator, list_hash, quorum
 from watt_chain.ledger import Ledger
 from watt_chain.light import LightClient, ProofError
 from watt_chain.pbft.messages import Commit, Frame, signed_bytes
+from watt_chain.resume import Resume
 
 USER = FalseKey("user")
 TIMES = {"batch_ms": 5, "timeout_ms": 400, "timeout_max_ms": 2000, "resend_ms": 100, "status_ms": 200}
@@ -146,6 +147,37 @@ def test_the_whole_list_may_change_at_one_height() -> None:
     for number in range(4):
         net.world.crash(number)
     net.reach(at + 4)
+
+
+def test_new_validators_go_on_under_the_regulator_s_word_without_the_old_ones() -> None:
+    net = Members(8, founders=4)
+    world = net.world
+    net.reach(3, among=[0, 1, 2, 3, 4, 5, 6, 7])
+    for number in range(8):
+        world.crash(number)
+    blocks = world.disks[4].blocks
+    at = len(blocks) + 1
+    listed = [Validator(f"node{number}", world.keys[number].public) for number in (4, 5, 6, 7)]
+    previous = block_hash(world.network, decode_certified(blocks[-1])[1].header)
+    office = FalseKey("office")
+    assert office.public == world.genesis.regulator
+    world.word = make_tx(office, world.network, 1, "Resume", fields=Resume(1, at, previous, listed))
+    for number in range(4, 8):
+        world.start(number)
+    world.run(3_000)
+    assert [world.height(number) for number in range(4, 8)] == [at - 1] * 4  # nothing waits, and nobody else votes
+    assert world.submit(world.word, 4) == ""
+    net.now = [4, 5, 6, 7]
+    net.reach(at + 3)
+    assert net.signers(at)[0] == 4 and len(net.signers(at)[1]) == 3
+    first = decode_certified(world.disks[5].blocks[at - 1])[1]
+    assert first.transactions == [world.word]
+    world.word = b""
+    world.start(0)  # an old validator that has stood still there, and was not told
+    net.reach(at + 4, among=[0, 4, 5, 6, 7])
+    client = LightClient(world.genesis, world.network, false_verify)
+    ledger = world.ledgers[0]
+    assert ledger is not None and client.follow(1, ledger.changes) == 1 and client.height_of_list(1) == at
 
 
 def test_who_slept_through_two_changes_catches_up_with_the_lists_of_every_height() -> None:

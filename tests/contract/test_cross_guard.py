@@ -17,13 +17,15 @@ from watt_chain.contract.objects import KnownList, known_list_key
 from watt_chain.genesis import Validator, list_hash, quorum
 
 
-def certified(world: World, chain: int, header: Header) -> cross_kinds.PartnerBlock:
-    """Any header, under the signatures of a quorum of the area."""
+def certified(
+    world: World, chain: int, header: Header, keys: list[crypto.PrivateKey] | None = None
+) -> cross_kinds.PartnerBlock:
+    """Any header, under the signatures of a quorum of the area, or of these keys."""
     data = codec.encode(header)
     vote = blocks.vote_bytes(
         world.network, "commit", chain, header.height, header.view, blocks.block_hash(world.network, data)
     )
-    keys = world.validators[chain]
+    keys = keys or world.validators[chain]
     votes = [VoteSignature(index, keys[index].sign(vote)) for index in range(quorum(len(keys)))]
     return cross_kinds.PartnerBlock(data, codec.encode(Certificate(header.view, votes)))
 
@@ -137,6 +139,7 @@ def test_the_regulator_readmits_an_area_under_new_validators_from_its_last_ancho
         "name-twice": replace(good, validators=[seats[0], replace(seats[1], name=seats[0].name)]),
         "key-twice": replace(good, validators=[seats[0], replace(seats[1], public=seats[0].public)]),
         "key": replace(good, validators=[replace(seats[0], public=bytes(64))]),
+        "key-used": replace(good, validators=[seats[0], Validator("node1", world.validators[2][1].public)]),
     }
     for reason, fields in cases.items():
         assert world.dry(0, REGULATOR, "Readmit", fields)[0] == reason

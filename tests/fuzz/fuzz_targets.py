@@ -231,7 +231,7 @@ class Lab:
         publics = tuple(key.public for key in self.world.keys)
         try:
             change = codec.decode(data, Change)
-            follow(change, self.world.network, 1, publics, false_verify)
+            follow(change, self.world.network, 1, publics, self.world.genesis.regulator, false_verify)
         except DecodeError:
             return
         assert change.validators in (self.listed, self.listed[:-1]), "a list that nobody certified is followed"

@@ -57,6 +57,9 @@ class Toy:
     def consume_nonce(self, state: State, signer: bytes) -> None:
         state.put(b"nonce/" + crypto.id8(signer), codec.encode(self.next_nonce(state, signer)))
 
+    def resume(self, state: State, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
+        return "unknown-kind"
+
     def rules_version(self, state: StateReader) -> int:
         return 1
 

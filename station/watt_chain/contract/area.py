@@ -49,6 +49,7 @@ from watt_chain.contract.objects import (
 )
 from watt_chain.genesis import Genesis, Seat, network_of
 from watt_chain.ledger import BlockContext
+from watt_chain.resume import RESUME
 from watt_chain.state import State as ChainState
 from watt_chain.state import StateReader
 from watt_chain.transaction import DecodedTransaction
@@ -94,6 +95,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     BATCH: lambda session, signer, fields: run_batch(session, signer, fields),
     **ELECTION,
     "Validators": validators.change,
+    RESUME: validators.not_first,
     "CrossOp": cross_area.cross_op,
     "CrossReady": cross_seats.ready,
 }
@@ -154,6 +156,10 @@ class Keeper:
         assert account is not None, "every signer has an account"
         state.put(account_key(key.account), spell(replace(account, nonce=account.nonce + 1)))
 
+    def resume(self, state: ChainState, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
+        """Nobody names other masters from outside the main chain: its own list changes it (CONSENSUS.md 8.8)."""
+        return "unknown-kind"
+
     def rules_version(self, state: StateReader) -> int:
         """Version of the active rule set."""
         index = read(state, RULES_KEY, RulesIndex)
@@ -193,6 +199,22 @@ class AreaContract(Keeper):
         session.put(POOL_KEY, replace(pool, points=pool.points + session.rules().block_points))
         for number in session.open_events().numbers:
             _pass_deadlines(session, session.event(number))
+
+    def resume(self, state: ChainState, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
+        """Put the list in force that the regulator's Resume names; "" or the reject reason."""
+        if tx.kind != RESUME:
+            return "unknown-kind"
+        mark = state.savepoint()
+
+        def act(session: Session, signer: Account, fields: Any) -> None:
+            validators.resume(session, fields, previous)
+
+        try:
+            dispatch(self._session(state, context), "area", {RESUME: act}, tx)
+        except Refused as refusal:
+            state.rollback(mark)
+            return refusal.reason
+        return ""
 
     def execute(self, state: ChainState, context: BlockContext, tx: DecodedTransaction) -> str:
         """Run one call; "" or the reject reason, and then the state is as before."""

@@ -137,6 +137,8 @@ def readmit(session: Session, signer: Account, fields: Readmit) -> None:
     refuse_if(len({one.name for one in fields.validators}) != len(fields.validators), "name-twice")
     refuse_if(len({one.public for one in fields.validators}) != len(fields.validators), "key-twice")
     refuse_if(not all(crypto.is_public_key(one.public) for one in fields.validators), "key")
+    before = {one.public for one in validators.known_list(session, fields.chain).validators}
+    refuse_if(any(one.public in before for one in fields.validators), "key-used")
     session.put(position_key(fields.chain), replace(held, quarantine=""))
     session.put(known_list_key(fields.chain), KnownList(last.height + 1, fields.validators))
     cross_main.introduce_again(session, fields.chain)

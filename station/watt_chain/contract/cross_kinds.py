@@ -11,6 +11,7 @@ from watt_chain.contract.cross_objects import CROSSINGS_MAX, PORTFOLIO_MAX, TOGE
 from watt_chain.contract.event import State
 from watt_chain.contract.fields import Chain, Count, Hash, Kind, Money, Number
 from watt_chain.genesis import Validator
+from watt_chain.resume import RESUME, Resume
 
 
 class CrossOp(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +105,14 @@ AREA_KINDS: Final[dict[str, Kind]] = {
         "crossnodes",
         ("stage", "not-chosen", "decided", "partners", "proof", "stale"),
     ),
+    RESUME: Kind(
+        ("regulator",),
+        (),
+        Resume,
+        "validators, member, signer",
+        "validators, member, account, signer, before anything else of its block",
+        ("not-first", "height", "previous", "sequence", "size", "name-twice", "key-twice", "name", "key", "key-used"),
+    ),
 }
 MAIN_KINDS: Final[dict[str, Kind]] = {
     "Endow": Kind(("grid",), (), Endow, "areas, position", "position", ("chain", "below")),
@@ -137,7 +146,7 @@ MAIN_KINDS: Final[dict[str, Kind]] = {
         Readmit,
         "anchor, position, lane",
         "position, validators/<chain>; emits Partner",
-        ("chain", "not-quarantined", "size", "name-twice", "key-twice", "key"),
+        ("chain", "not-quarantined", "size", "name-twice", "key-twice", "key", "key-used"),
     ),
 }
 

@@ -30,7 +30,8 @@ from watt_chain.contract.objects import (
     member_key,
     signer_key,
 )
-from watt_chain.genesis import VALIDATORS_MAX, Genesis, Seat, list_hash
+from watt_chain.genesis import VALIDATORS_MAX, Genesis, Seat, Validator, list_hash
+from watt_chain.resume import Resume
 from watt_chain.state import StateReader
 
 NOTICE_HEIGHTS: Final = 2
@@ -69,21 +70,47 @@ def change(session: Session, signer: Account, fields: ListChange) -> None:
     refuse_if(fields.sequence != now.sequence + 1, "sequence")
     refuse_if(fields.from_height < height + NOTICE_HEIGHTS, "too-soon")
     refuse_if(fields.from_height > height + AHEAD_MAX, "too-far")
-    refuse_if(not 0 < len(fields.validators) <= VALIDATORS_MAX, "size")
     refuse_if(fields.validators == now.validators and not now.next_from, "unchanged")
-    refuse_if(len({one.name for one in fields.validators}) != len(fields.validators), "name-twice")
-    refuse_if(len({one.public for one in fields.validators}) != len(fields.validators), "key-twice")
+    _check_list(session, fields.validators, now, now.validators)
+    later = replace(now, sequence=fields.sequence, next_from=fields.from_height, next=fields.validators)
+    session.put(VALIDATORS_KEY, later)
+
+
+def resume(session: Session, fields: Resume, previous: bytes) -> None:
+    """Resume: before anything else of this block the regulator's list takes over, under keys that never signed here.
+
+    Not one of the old keys stays, so no quorum of the old list can pass for one of the new (CONSENSUS.md 8.8).
+    """
+    now = own_list(session)
+    height = session.context.height
+    refuse_if(fields.height != height, "height")
+    refuse_if(fields.previous != previous, "previous")
+    refuse_if(fields.sequence <= now.sequence, "sequence")
+    _check_list(session, fields.validators, now, [])
+    _take_over(session, replace(now, sequence=fields.sequence, next=fields.validators), height)
+
+
+def not_first(session: Session, signer: Account, fields: Resume) -> None:
+    """A Resume anywhere but where it acts: refused. Where it acts, the ledger has carried it out before this."""
+    refuse("not-first")
+
+
+def _check_list(
+    session: Session, listed: Sequence[Validator], now: ValidatorList, staying: Sequence[Validator]
+) -> None:
+    """Refuses a list by "size", "name-twice", "key-twice", "name", "key" or "key-used"."""
+    refuse_if(not 0 < len(listed) <= VALIDATORS_MAX, "size")
+    refuse_if(len({one.name for one in listed}) != len(listed), "name-twice")
+    refuse_if(len({one.public for one in listed}) != len(listed), "key-twice")
     number = now.given
-    for validator in fields.validators:
+    for validator in listed:
         if session.get(member_key(validator.name), Member) is None:
             refuse_if(not _ends_with(validator.name, number), "name")
             number += 1
-        if validator not in now.validators:
+        if validator not in staying:
             refuse_if(not crypto.is_public_key(validator.public), "key")
             # A key that ever signed here, for whomever, does not come back: CONSENSUS.md 8.2.
             refuse_if(session.get(signer_key(crypto.id8(validator.public)), Signer) is not None, "key-used")
-    later = replace(now, sequence=fields.sequence, next_from=fields.from_height, next=fields.validators)
-    session.put(VALIDATORS_KEY, later)
 
 
 def is_awaited(session: Session, public: bytes) -> bool:
@@ -97,6 +124,13 @@ def begin(session: Session, told: Sequence[int]) -> None:
     acting = session.context.height + 1
     if now.next_from != acting:
         return
+    _take_over(session, now, acting)
+    for chain in told:
+        session.emit(chain, "Validators", ValidatorsActing(now.next))
+
+
+def _take_over(session: Session, now: ValidatorList, acting: int) -> None:
+    """End and open keys from a height on, and put the waiting list in force."""
     for validator in now.validators:
         if validator not in now.next:
             key = signer_key(crypto.id8(validator.public))
@@ -112,8 +146,6 @@ def begin(session: Session, told: Sequence[int]) -> None:
             _seat(session, member, validator.public, acting)
         numbers.append(member.number)
     session.put(VALIDATORS_KEY, ValidatorList(now.sequence, now.next, numbers, given, 0, []))
-    for chain in told:
-        session.emit(chain, "Validators", ValidatorsActing(now.next))
 
 
 def follow(session: Session, header: Header, message: OutMessage) -> None:
