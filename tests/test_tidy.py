@@ -22,7 +22,7 @@ SOLVER = "master/watt_market/solver.py"
 MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 VERIFIER_LINES_MAX = 500
-VERIFIER_PARTS = {"leaders": 150, "crossing": 330, "stated": 50}
+VERIFIER_PARTS = {"leaders": 150, "crossing": 330, "stated": 50, "lists": 75}
 IMPURE = {
     "asyncio", "datetime", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "selectors",
     "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time", "urllib",

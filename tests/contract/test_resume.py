@@ -23,7 +23,7 @@ from watt_chain.contract.objects import (
     known_list_key,
 )
 from watt_chain.genesis import Validator, list_hash, quorum
-from watt_chain.ledger import CorruptionError, Ledger
+from watt_chain.ledger import AppliedBlock, CorruptionError, Ledger
 from watt_chain.light import LightClient, ProofError
 from watt_chain.resume import Resume
 from watt_chain.transaction import make_transaction
@@ -64,6 +64,8 @@ class Readmitted:
     old: Ledger
     keys: list[crypto.PrivateKey]
     word: bytes
+    applied: list[tuple[AppliedBlock, bytes, bytes]]
+    "What the old list made of it."
 
     @property
     def world(self) -> World:
@@ -77,10 +79,10 @@ def readmitted(chain: int = 2) -> Readmitted:
     assert old.head.height > anchored(world, chain).height, "the old list has made blocks that nobody anchored"
     assert world.call(0, REGULATOR, "Readmit", cross_kinds.Readmit(chain, seats())) == ""
     world.ledgers[chain] = at_anchor(world, chain)
-    world.applied[chain] = world.applied[chain][: world.anchored[chain]]
+    applied, world.applied[chain] = world.applied[chain], world.applied[chain][: world.anchored[chain]]
     world.validators[chain] = list(NEW)
     assert world.ledgers[chain].resume(raw) == ""
-    return Readmitted(play, old, keys, raw)
+    return Readmitted(play, old, keys, raw, applied)
 
 
 def certify(world: World, chain: int, ledger: Ledger, txs: list[bytes], keys: list[crypto.PrivateKey]) -> bytes:
@@ -91,6 +93,24 @@ def certify(world: World, chain: int, ledger: Ledger, txs: list[bytes], keys: li
     message = blocks.vote_bytes(world.network, "commit", chain, height, 0, hash_)
     votes = [VoteSignature(index, keys[index].sign(message)) for index in range(quorum(len(keys)))]
     return codec.encode(CertifiedBlock(codec.encode(built), codec.encode(Certificate(0, votes))))
+
+
+def trade_again(area: Readmitted) -> Across:
+    """What was open comes back to everybody; then an event with trades of both areas, to its end."""
+    world = area.world
+    world.relay_all()
+    world.tick_all(area.play.spec.settle_by_s)
+    world.relay_all()
+    for home in world.homes:
+        assert world.account(home.area, home.key.public).free_u == 200_000_000
+    play = Across(world, plans_of(world), make_spec(event=2, start_s=START_S + 9000))
+    world.now_s = START_S + 9000
+    for home in world.homes:  # a seller's plugs must have been heard of
+        frame = home.checkpoint(world.now_s)
+        assert world.call(home.area, home.key, "Checkpoint", kinds.Checkpoint(frame, -1)) == ""
+    play.run(State.CLOSED)
+    world.relay_all()
+    return play
 
 
 @pytest.mark.row("H16")
@@ -106,19 +126,7 @@ def test_a_readmitted_area_goes_on_from_its_anchored_block_under_the_new_list_an
     assert (listed.sequence, listed.validators, listed.numbers, listed.given) == (1, seats(), [2, 3], 4)
     world.relay_all()
     assert world.anchored[2] == len(world.applied[2]) and anchored(world, 2).height == world.ledgers[2].head.height
-    # What was open when it broke its bound comes back to everybody.
-    world.tick_all(area.play.spec.settle_by_s)
-    world.relay_all()
-    for home in world.homes:
-        assert world.account(home.area, home.key.public).free_u == 200_000_000
-    # The next evening: an event with trades of both areas, to the end.
-    play = Across(world, plans_of(world), make_spec(event=2, start_s=START_S + 9000))
-    world.now_s = START_S + 9000
-    for home in world.homes:  # a seller's plugs must have been heard of
-        frame = home.checkpoint(world.now_s)
-        assert world.call(home.area, home.key, "Checkpoint", kinds.Checkpoint(frame, -1)) == ""
-    play.run(State.CLOSED)
-    world.relay_all()
+    play = trade_again(area)
     assert {world.main_trade(number, 2).state for number in play.numbers()} == {"PAID"} and play.numbers()
     assert world.transit(2).received_u > 0 and world.transit(1).sent_u == world.transit(2).received_u
     assert total_u(world) == before == 800_000_000

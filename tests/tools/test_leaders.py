@@ -13,6 +13,7 @@ from watt_chain.contract.objects import ELECTION_KEY
 from watt_chain.crypto import id8
 from watt_chain.transaction import decode_transaction
 from watt_tools.leaders import problems
+from watt_tools.lists import Lists
 
 ALL = [0, 1, 2, 3]
 
@@ -30,10 +31,10 @@ def audit(world: ElectionWorld) -> Any:
                 calls.append(Space(kind=tx.kind, me=Space(id=id8(tx.signer)), fields=fields, header=header))
     state = {"election": msgspec.msgpack.decode(world.ledger.state.get(ELECTION_KEY) or b"")}
     chain = world.chain
-    seats = {chain: [key.public for key in world.validators]}
+    listed = [[f"node{number}", key.public] for number, key in enumerate(world.validators)]
     return Space(
         network=world.network,
-        seats=seats,
+        lists=Lists({chain: listed}),
         blocks={chain: blocks},
         calls={chain: calls},
         state={chain: state},

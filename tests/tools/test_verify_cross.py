@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from watt_chain.contract import cross_area, cross_kinds, cross_main, kinds
 from watt_chain.cross.tables import SELLER, Effect, Seller, Trigger
 from watt_chain.crypto import sha256
 from watt_chain.genesis import sign_genesis
-from watt_tools import verify
+from watt_tools import lists, verify
 from watt_tools.export import canonical
 from watt_tools.readout import Readout, statement
 from watt_wire import checkpoint
@@ -36,9 +37,10 @@ def load(name: str) -> Any:
 contract_world, cross_world = load("contract_world"), load("cross_world")
 load("test_cross_messages")
 cross_guard = load("test_cross_guard")
+resumption = load("test_resume")
 
 
-def export(world: Any) -> dict[str, bytes]:
+def export(world: Any, event: int = 1) -> dict[str, bytes]:
     """The files of an export of a contract test's world."""
     readout = Readout(world.genesis, world.network, {}, {})
     files = {"genesis.bin": sign_genesis(world.genesis, contract_world.REGULATOR)}
@@ -57,7 +59,7 @@ def export(world: Any) -> dict[str, bytes]:
                     about, hash_ = checkpoint.decode(frame), checkpoint.frame_hash(frame)
                     leaves[about.plug_id, about.counter] = codec.encode([about.plug_id, hash_, []])
     files["leaves.bin"] = vw.framed(leaves[key] for key in sorted(leaves))
-    files["statement.json"] = canonical(statement(readout, 1))
+    files["statement.json"] = canonical(statement(readout, event))
     return vw.with_manifest(files)
 
 
@@ -253,6 +255,63 @@ RUNS = [honest, declined, killed, over_the_bound, together, defaults, void, abor
 def test_an_honest_run_with_trades_across_areas_holds(run: Callable[[], Any], judge: Any) -> None:
     world = run()
     assert judge(world) == []
+
+
+def readmitted(area: Any = None) -> Any:
+    """The sellers' area breaks its bound, goes on under another list, and the next evening trades again."""
+    area = area or resumption.readmitted()
+    area.world.block(2, [])
+    return resumption.trade_again(area).world
+
+
+def test_an_area_that_goes_on_under_the_regulator_s_word_holds(folder: vw.Folder) -> None:
+    world = readmitted()
+    assert verify.verify(folder.write(export(world, 2)), contract_world.REGULATOR.public) == []
+
+
+def test_an_area_that_goes_on_otherwise_than_the_main_chain_was_told_is_found(folder: vw.Folder) -> None:
+    area = resumption.readmitted()
+    world, regulator = area.world, contract_world.REGULATOR.public
+    fresh = resumption.at_anchor(world, 2, area.old)
+    honest_, world.ledgers[2] = (
+        world.ledgers[2],
+        area.old,
+    )  # the old list, after the main chain has heard of the new one
+    applied, world.applied[2] = world.applied[2], area.applied
+    assert any("word is missing" in line for line in verify.verify(folder.write(export(world)), regulator))
+    world.ledgers[2], world.applied[2] = fresh, list(applied)  # the regulator tells the area another list
+    world.validators[2] = [contract_world.key_of(970)]
+    other = [resumption.Validator("node2", world.validators[2][0].public)]
+    assert fresh.resume(resumption.word(world, 2, validators=other)) == ""
+    world.block(2, [])
+    assert any("main chain was told" in line for line in verify.verify(folder.write(export(world)), regulator))
+    world.ledgers[2], world.applied[2], world.validators[2] = honest_, applied, resumption.NEW
+    world.block(2, [])
+    world.relay_all()
+    text = "\n".join(verify.verify(folder.write(export(world)), regulator))
+    assert "is not" in text and "signature" not in text, text  # its event is not over; nothing else is wrong
+
+
+def test_a_first_block_that_the_word_does_not_begin_is_refused() -> None:
+    held = lists.Lists({0: [["m", b"m"]], 2: [["node0", b"a"]]})
+    said = [1, 1, b"network", [["node1", b"b"]]]
+    regulator = SimpleNamespace(role="regulator")
+    of = SimpleNamespace(network=b"network", parties={2: {b"a": SimpleNamespace()}}, enter=lambda *_: None)
+    header = SimpleNamespace(height=1, previous=b"network")
+    held.take(of, 0, SimpleNamespace(kind="Readmit", fields=[2, said[3]], me=regulator, where=""), b"")
+    with pytest.raises(ValueError, match="missing"):
+        held.hash(2, 1, [b"other"])
+    held.take(of, 2, SimpleNamespace(kind="Resume", fields=said, me=regulator, where="", header=header), b"word")
+    with pytest.raises(ValueError, match="first"):
+        held.hash(2, 1, [b"other", b"word"])
+    assert held.hash(2, 1, [b"word", b"other"]) == held.hash(2, 2, [b"other"])
+    assert held.keys(2, 7) == [b"b"] and b"endeda" in of.parties[2]
+    for fields in ([1, 1, b"network", [["node1", b"c"]]], [1, 2, b"network", said[3]], [1, 1, b"x", said[3]]):
+        call = SimpleNamespace(kind="Resume", fields=fields, me=regulator, where="", header=header)
+        with pytest.raises(ValueError, match="main chain was told"):
+            held.take(of, 2, call, b"word")
+    with pytest.raises(ValueError, match="old key"):
+        held.take(of, 0, SimpleNamespace(kind="Readmit", fields=[2, [["node1", b"b"]]], me=regulator, where=""), b"")
 
 
 def pay_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ class Crossing:
     def accuse(self, call: Any) -> None:
         """17.7: two blocks of one height, or a block that f + 1 masters could not execute, end what is undecided."""
         first, hashes = call.fields[0][0] if call.kind == "Fork" else call.fields[0], call.hashes
-        chain, masters = msgspec.msgpack.decode(first)[1], self.of.seats[0]
+        chain, masters = msgspec.msgpack.decode(first)[1], self.of.lists.founders[0]
         if call.kind == "Refute":
             before = self.refuted.get(chain, (hashes, set()))
             _, found = self.refuted[chain] = (hashes, {call.me.id} | (before[1] if before[0] == hashes else set()))

@@ -21,9 +21,9 @@ def hashed(domain: bytes, network: bytes, *body: Any, tail: bytes = b"") -> byte
 class Leaders:
     """Feed it every final block of a chain in order."""
 
-    def __init__(self, network: bytes, chain: int, publics: list[bytes]) -> None:
+    def __init__(self, network: bytes, chain: int, seats: list[tuple[int, bytes]]) -> None:
         self.network, self.chain = network, chain
-        self.ids = [sha256(public).digest()[:8] for public in publics]
+        self.sit(seats)
         self.term, self.seed = 0, hashed(b"seed", network, chain, 0)
         self.eligible: list[tuple[bytes, int]] = []
         self.struck: list[bytes] = []
@@ -32,14 +32,18 @@ class Leaders:
         self.faults: dict[bytes, int] = {}
         self.pledges: dict[tuple[bytes, int], tuple[bytes, bytes]] = {}
         self.strengths: dict[int, list[int]] = {}
-        "Index -> strength after every settled event."
+        "Number -> strength after every settled event."
         self.entrants = self.enter({})
+
+    def sit(self, seats: list[tuple[int, bytes]]) -> None:
+        """(number, account) of the validators of the next block, by index."""
+        self.numbers, self.ids = [number for number, _ in seats], [one for _, one in seats]
 
     def enter(self, faults: dict[bytes, int]) -> dict[bytes, tuple[int, int]]:
         """6.2: strength and bits of everybody, for the tickets of this term."""
         found = {}
-        for index, validator in enumerate(self.ids):
-            strength = FULL if self.chain == 0 else [0, 0, *self.strengths.get(index, [])][-2]
+        for number, validator in zip(self.numbers, self.ids, strict=True):
+            strength = FULL if self.chain == 0 else [0, 0, *self.strengths.get(number, [])][-2]
             bits = 16 - 8 * strength // FULL + 4 * faults.get(validator, 0)
             found[validator] = strength, min(24, bits)
         return found
@@ -130,7 +134,7 @@ class Leaders:
 def respond(of: Any, number: int, pairs: list[Any], rows: dict[bytes, Any]) -> dict[int, tuple[int, int]]:
     """CONTRACT.md 13: response strength of every node after an event, and before it; it becomes the audit's."""
     found, opened = {}, of.events[number].opened
-    for node in range(len(of.seats[of.chain])):
+    for node in range(len(of.lists.names[of.chain])):
         ours = {user for user in of.homes if of.users[user].node == node}
         sides = [pair.state != "DROPPED" for pair in pairs for user in (pair.seller, pair.buyer) if user in ours]
         sides += [stood for user, stood in of.across.sides(number) if user in ours]
@@ -146,10 +150,11 @@ def respond(of: Any, number: int, pairs: list[Any], rows: dict[bytes, Any]) -> d
 
 def problems(chain: int, of: Any) -> list[str]:
     """What is wrong with the leaders of a chain; `of` is the audit of the whole export."""
-    leaders, calls = Leaders(of.network, chain, of.seats[chain]), dict[int, list[Any]]()
+    leaders, calls = Leaders(of.network, chain, of.lists.ids(chain, 1)), dict[int, list[Any]]()
     for call in of.calls[chain]:
         calls.setdefault(call.header.height, []).append((call.kind, call.me.id, call.fields))
     for block in of.blocks[chain]:
+        leaders.sit(of.lists.ids(chain, block.header.height))
         text = leaders.block(block.header, calls.get(block.header.height, []))
         if text:
             return [f"{block.where} {text}"]

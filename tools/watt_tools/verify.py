@@ -17,6 +17,7 @@ import msgspec
 from watt_tools.crossing import Crossing
 from watt_tools.leaders import problems as wrong_leaders
 from watt_tools.leaders import respond
+from watt_tools.lists import Lists, need
 from watt_tools.stated import statement_of
 from watt_tools.structures import NAMES
 from watt_tools.verdict import main as main
@@ -24,11 +25,6 @@ from watt_tools.verdict import main as main
 M, HALF_N = 1_000_000, int(ecdsa.NIST256p.order) // 2
 CHECKED: dict[tuple[bytes, bytes, bytes], bool] = {}  # public key, message, signature: each is computed once
 encode = msgspec.msgpack.encode
-
-
-def need(held: object, text: str) -> None:
-    if not held:
-        raise ValueError(text)
 
 
 def named(name: str, values: Any) -> Any:
@@ -120,16 +116,15 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
         need(self.genesis[2] == regulator, "it is by another regulator")
         self.claims.append((self.where, (regulator, b"wattpact/1/genesis\0" + bytes(32) + body, signature)))
         self.rules = {raw[0]: named("Rules", raw) for raw in map(decode, rules)}
-        self.lists = {0: digest(encode(main)), **{chain: digest(encode(seats)) for chain, _, seats in areas}}
-        self.seats = {0: [key for _, key in main], **{chain: [key for _, key in seats] for chain, _, seats in areas}}
-        need(all(len(set(keys)) == len(keys) for keys in self.seats.values()), "a validator has two seats")
-        names = {f"chain-{chain}.{kind}" for chain in self.seats for kind in ("blocks", "codes", "state")}
+        self.lists = Lists({0: main, **{chain: listed for chain, _, listed in areas}})
+        names = {f"chain-{chain}.{kind}" for chain in self.lists.founders for kind in ("blocks", "codes", "state")}
         names |= {"genesis.bin", "leaves.bin", "manifest.json", "statement.json"}
         need(self.files.keys() == names, f"the files should be {sorted(names)}")
-        for chain in self.seats:
+        for chain in self.lists.founders:
             self.blocks[chain], self.calls[chain], self.parties[chain] = [], [], {}
-            roles = ["regulator", "grid", "aggregator"] + ["validator"] * len(self.seats[chain])
-            for seat, (role, public) in enumerate(zip(roles, self.genesis[2:5] + self.seats[chain], strict=True), -3):
+            keys = self.genesis[2:5] + self.lists.founders[chain]
+            roles = ["regulator", "grid", "aggregator"] + ["validator"] * (len(keys) - 3)
+            for seat, (role, public) in enumerate(zip(roles, keys, strict=True), -3):
                 self.enter(chain, role, public, max(0, seat), 0)
             codes, parts = self.parts(f"chain-{chain}.codes"), self.parts(f"chain-{chain}.blocks")
             previous, time_s = self.network, self.genesis[1]
@@ -141,7 +136,8 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 receipts = [encode([self.transaction(chain, header, data, code), code]) for data, code in calls]
                 self.where, view = place, header.view
                 made = [2, chain, height, previous, (height - 1) // 64, view, header.time_s, header.proposer]
-                made += [merkle(raws), merkle(receipts), *listed[10:14], len(raws), self.lists[chain]]
+                made += [merkle(raws), merkle(receipts), *listed[10:14], len(raws)]
+                made.append(self.lists.hash(chain, height, raws))
                 for line in differences("", listed, made, NAMES["Header"]):
                     raise ValueError(line.strip() + f", by chain-{chain}.codes too" * (listed[9] != made[9]))
                 need(raws and header.time_s >= time_s, "time_s: time runs backwards")
@@ -175,7 +171,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
 
     def certify(self, raw: bytes, certificate: list[Any]) -> bytes:  # claims q votes; the hash of the block
         header, hash_ = named("Header", decode(raw)), digest(b"wattpact/1/header\0" + self.network + raw)
-        (view, votes), keys = certificate, self.seats[header.chain]
+        (view, votes), keys = certificate, self.lists.keys(header.chain, header.height)
         order = [seat for seat, _ in votes]
         quorum = (len(keys) + (len(keys) - 1) // 3 + 2) // 2
         need(view >= header.view and len(votes) == quorum, f"certificate: not {quorum} votes of a view from its own on")
@@ -223,6 +219,7 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                 need(plug.owner is me and now.version == now.suite == 1, "another household's plug, or its version")
                 need(follows and not (fell and now.reason != 3), "counter, previous or a register does not follow")
                 plug.checks.append(now)
+            self.lists.take(self, chain, call, raw)
         return digest(b"\0" + payload + signer)
 
     def message(self, data: bytes, source: int, reader: int) -> tuple[Any, ...]:  # 4: it must be the next; chain 0
@@ -500,9 +497,9 @@ class Audit:  # one export: `load` checks form, hashes, roots and collects signa
                     self.where = place
                     need(CHECKED[claim], "the signature does not hold")
                 self.main_chain()
-                for chain in list(self.seats)[1:]:
+                for chain in list(self.lists.founders)[1:]:
                     self.area(chain)
-                for chain in self.seats:
+                for chain in self.lists.founders:
                     self.problems += wrong_leaders(chain, self)
             if not self.problems:
                 self.statement()
