@@ -26,12 +26,14 @@ NextNonce = Callable[[bytes], int]
 
 
 class _Entry:
-    __slots__ = ("arrival_ms", "order", "tx")
+    __slots__ = ("arrival_ms", "blocks", "order", "tx")
 
-    def __init__(self, tx: DecodedTransaction, arrival_ms: int, order: int) -> None:
+    def __init__(self, tx: DecodedTransaction, arrival_ms: int, order: int, blocks: int) -> None:
         self.tx = tx
         self.arrival_ms = arrival_ms
         self.order = order
+        self.blocks = blocks
+        "Blocks that had become final when it came."
 
 
 class Pool:
@@ -53,6 +55,8 @@ class Pool:
         self._by_signer: dict[bytes, dict[int, _Entry]] = {}
         self._bytes = 0
         self._order = 0
+        self._blocks = 0
+        "Blocks that became final since the start."
         self._ready_ms: int | None = None
         self._ready_known = True
         self.refused: dict[str, int] = {}
@@ -115,7 +119,7 @@ class Pool:
     def insert(self, tx: DecodedTransaction, arrival_ms: int, next_nonce: int) -> None:
         """Let a transaction wait that `refusal` has just let pass."""
         self._order += 1
-        entry = _Entry(tx, arrival_ms, self._order)
+        entry = _Entry(tx, arrival_ms, self._order, self._blocks)
         self._by_txid[tx.txid] = entry
         self._by_digest[tx.digest] = tx.txid
         self._by_signer.setdefault(tx.signer, {})[tx.nonce] = entry
@@ -139,6 +143,7 @@ class Pool:
 
     def settle(self, txs: Sequence[DecodedTransaction]) -> None:
         """A block is final: drop its transactions and everything of the same signers that can no longer run."""
+        self._blocks += 1
         for tx in txs:
             self.forget(tx.txid)
             waiting = self._by_signer.get(tx.signer)
@@ -210,6 +215,29 @@ class Pool:
                 # A later nonce that arrived first still comes after: its key is never below its predecessor's.
                 heapq.heappush(heap, (max(arrival_ms, following.arrival_ms), following.order, following.tx.txid))
         return chosen
+
+    def overdue(
+        self, next_nonce: NextNonce, blocks: int, before_ms: int, count_max: int, vouch: Vouch | None = None
+    ) -> list[DecodedTransaction]:
+        """The oldest transactions whose turn it is and that `vouch(bytes)` does not deny, among those that waited
+        through `blocks` final blocks and since before the given instant; at most `count_max`."""
+        wanted: dict[bytes, int] = {}
+        found: list[DecodedTransaction] = []
+        for entry in self._by_txid.values():
+            if len(found) == count_max or entry.blocks + blocks > self._blocks or entry.arrival_ms > before_ms:
+                break  # entries stand in order of arrival
+            tx = entry.tx
+            nonce = wanted.get(tx.signer)
+            if nonce is None:
+                nonce = wanted[tx.signer] = next_nonce(tx.signer)
+            if tx.nonce == nonce and (vouch is None or vouch(tx.raw)):
+                found.append(tx)
+        return found
+
+    def is_older(self, digest: bytes, before_ms: int) -> bool:
+        """Whether a transaction has waited here since before the given instant."""
+        txid = self._by_digest.get(digest)
+        return txid is not None and self._by_txid[txid].arrival_ms <= before_ms
 
     def waiting(self, older_than_ms: int, count_max: int) -> list[DecodedTransaction]:
         """Up to `count_max` transactions that arrived before the given instant, in order of arrival."""

@@ -68,7 +68,8 @@ class NetworkSection(Section, frozen=True, kw_only=True):
 class NodeSection(Section, frozen=True, kw_only=True):
     """`[node]`: which validator this is. `key` is the file of the validator key, `data` the folder it writes to.
 
-    `transactions_max` is the most this node puts into a block as leader; with `verifiers = "assigned"` (the same at
+    `transactions_max` is the most this node puts into a block as leader (CONSENSUS.md 4.10.3: better the same at all
+    nodes of a chain); with `verifiers = "assigned"` (the same at
     every node of a chain) f + 1 of them check each transaction's signature for all (CONSENSUS.md 4.9). `index` is the
     node's number, as in its name. `joins = true`: genesis does not name its key, because it joined, or got this key,
     later; until the chain's list has the key the node only follows (CONSENSUS.md 8). A key to come is in `<key>.next`.

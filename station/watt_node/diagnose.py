@@ -30,6 +30,7 @@ PHASES = {
     "waiting-for-proposal": "the leader's proposal is missing",
     "waiting-for-bodies": "transactions of the proposal are missing here",
     "refused-proposal": "this node has refused the proposal: by its own execution the block is wrong",
+    "left-out": "this node does not support the proposal: it leaves out what has waited for long",
     "prepare": "prepare votes are missing",
     "commit": "commit votes are missing",
     "view-change": "its leader was given up, and too few others have followed into the next view",
@@ -171,4 +172,6 @@ def _place(report: Mapping[str, Any], status: Mapping[str, Any]) -> list[str]:
         return ["it lacks transactions of the proposal"]
     if report["phase"] == "refused-proposal" and theirs == mine:
         return ["it has refused the proposal: by its own execution the block is wrong"]
+    if report["phase"] == "left-out" and theirs == mine:
+        return ["it does not support the proposal: it leaves out what has waited there for long"]
     return []

@@ -55,10 +55,10 @@ BANNED_MAX = 256
 FAULTS = frozenset(
     (
         *("frame-form", "message-form", "wrong-chain", "wrong-sender", "frame-signature", "tx-form", "tx-signature"),
-        *("prepared-signature", "new-view-quorum"),
+        *("prepared-signature", "new-view-quorum", "set-aside"),
     )
 )
-"""Reasons of the replica that no honest validator gives it; the last two cost up to q checks more than the frame's."""
+"""Reasons of the replica that no honest validator gives it."""
 
 
 class Link:

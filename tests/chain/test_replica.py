@@ -12,7 +12,7 @@ from watt_chain.codec import DecodeError
 from watt_chain.genesis import network_of
 from watt_chain.ledger import Ledger
 from watt_chain.pbft import Output, Replica, ReplicaConfig, record_height
-from watt_chain.pbft.config import FUTURE_FRAMES_MAX, VIEW_WINDOW
+from watt_chain.pbft.config import FUTURE_FRAMES_MAX, SYNC_TIMEOUT_MS, VIEW_WINDOW
 from watt_chain.pbft.messages import (
     Bodies,
     Commit,
@@ -378,6 +378,40 @@ def test_a_new_view_without_q_votes_or_by_another_leader_is_refused() -> None:
     assert bench.replica.status()["view"] == 0
 
 
+def forged_certificate(block: Block) -> Prepared:
+    good = certificate(block, 0)
+    return Prepared(0, good.header, [*good.votes[:-1], blocks.VoteSignature(3, bytes(64))])
+
+
+def test_who_shows_a_forged_certificate_is_not_listened_to_about_views_until_the_height_is_over() -> None:
+    bench, block = Bench(), a_block()
+    bench.give(ViewChange(1, 3, 1, 1, forged_certificate(block)))
+    bench.give(ViewChange(1, 3, 1, 2, None))
+    bench.give(ViewChange(1, 1, 1, 2, None))
+    assert bench.rejected == ["prepared-signature", "set-aside"]
+    assert bench.replica.status()["view"] == 0, "one of two is not f + 1"
+    bench.submit(tx())
+    bench.give(proposal(block))
+    for sender in (1, 3):  # its votes count as before: it can only be one of the f
+        bench.give(Prepare(1, sender, 1, 0, hash_of(block)))
+    for sender in (1, 3):
+        bench.give(Commit(1, sender, 1, 0, hash_of(block)))
+    assert bench.ledger.head.height == 1
+    for sender in (1, 3):
+        bench.give(ViewChange(1, sender, 2, 1, None))
+    assert bench.replica.status()["view"] == 1, "the next height listens again"
+
+
+def test_a_leader_with_a_forged_new_view_is_not_listened_to_and_the_next_one_is() -> None:
+    bench, block = Bench(), a_block()
+    forged = new_view(1, {1: None, 2: None, 3: forged_certificate(block)})
+    for _ in range(3):
+        bench.give(forged)
+    assert bench.rejected == ["new-view-quorum", "set-aside", "set-aside"]
+    bench.give(new_view(2, {1: None, 2: None, 3: None}))
+    assert bench.replica.status()["view"] == 2
+
+
 def test_a_proposal_that_overtook_its_new_view_is_kept() -> None:
     bench, block = Bench(), a_block(view=2)
     bench.submit(tx())
@@ -521,6 +555,11 @@ def test_a_laggard_asks_one_who_is_ahead_and_applies_only_certified_blocks() -> 
     bad = certify(source, source.build(0, 0, START_S + 9, [tx(4)]), KEYS)
     bench.give(SyncBlocks(1, 2, 1, [bad]))
     assert bench.rejected == ["sync-block"] and bench.ledger.head.height == 0
+    bench.give(SyncBlocks(1, 2, 1, chain[:1]))
+    assert bench.rejected[1:] == ["sync-distrusted"] and bench.ledger.head.height == 0
+    bench.now_ms += SYNC_TIMEOUT_MS
+    bench.give(SyncBlocks(1, 2, 1, chain[:1]))
+    assert bench.ledger.head.height == 1, "it is given another chance"
     bench.give(SyncBlocks(1, 3, 1, chain))
     assert bench.ledger.head.height == 3 and len(bench.stored) == 3
     bench.give(SyncBlocks(1, 3, 1, chain))  # again: nothing happens

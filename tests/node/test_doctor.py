@@ -59,6 +59,7 @@ def explained(of: dict[str, Any], *answers: Answer, moving: bool = False) -> Dia
         (answer(2, height=14), "ahead: at height 14"),
         (answer(2, phase="waiting-for-bodies"), "it lacks transactions of the proposal"),
         (answer(2, phase="refused-proposal"), "it has refused the proposal"),
+        (answer(2, phase="left-out"), "leaves out what has waited there for long"),
         (answer(2, ahead_ms=-7_300), "its clock is 7.3 s behind this machine's"),
     ],
 )
@@ -118,7 +119,7 @@ def test_every_phase_of_a_replica_has_words() -> None:
     from watt_chain.pbft import diagnosis
 
     source = Path(str(diagnosis.__file__)).read_text()
-    for phase in ("view-change", "waiting-for-proposal", "idle", "waiting-for-bodies", "refused-proposal"):
+    for phase in ("view-change", "waiting-for-proposal", "idle", "waiting-for-bodies", "refused-proposal", "left-out"):
         assert f'"{phase}"' in source
         assert phase in PHASES
     assert {"commit", "prepare", "following"} <= set(PHASES)

@@ -38,14 +38,16 @@ def test_the_genuine_message_passes_its_signature(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason", "checks"),
+    ("kind", "reason", "checks", "later"),
     [
-        ("view-change, last vote inside", "prepared-signature", 4),
-        ("new-view, last vote inside", "new-view-quorum", 7),
-        ("sync-blocks, last vote inside", "sync-block", 3),
+        ("view-change, last vote", "prepared-signature", 4, "set-aside"),
+        ("new-view, last vote", "new-view-quorum", 7, "set-aside"),
+        ("sync-blocks, last vote", "sync-block", 3, "sync-distrusted"),
     ],
 )
-def test_what_only_a_validator_can_send_is_refused_after_its_last_vote(kind: str, reason: str, checks: int) -> None:
+def test_what_only_a_validator_can_send_is_refused_after_its_last_vote_and_then_unread(
+    kind: str, reason: str, checks: int, later: str
+) -> None:
     stand = Stand()
     frame = stand.insiders()[kind]
     stand.checks = 0
@@ -53,6 +55,10 @@ def test_what_only_a_validator_can_send_is_refused_after_its_last_vote(kind: str
     assert [rejected.reason for rejected in stand.replica.take_output().rejected] == [reason]
     assert stand.checks == checks and stand.ledger.head.height == 0
     assert reason in FAULTS or reason == "sync-block"  # an honest one may send a block of a list that is over
+    for _ in range(15):
+        stand.refuse(frame)
+    assert [rejected.reason for rejected in stand.replica.take_output().rejected] == [later] * 15
+    assert stand.checks == checks
 
 
 def test_a_forged_transaction_costs_one_check() -> None:
@@ -65,5 +71,7 @@ def test_the_command_prints_every_kind(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setattr("watt_tools.bench_refusal.ROUNDS", 2)
     assert cli.main(["bench", "refusals", "--json"]) in (0, 1)  # the ratio of two repetitions proves nothing
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == [*KINDS, *Stand().insiders(), "transaction"]
-    assert {row["checks"] for name, row in found.items() if "inside" not in name} == {0, 1}
+    inside = [name for kind in Stand().insiders() for name in (f"{kind} inside", f"{kind}, each of 16 in a row")]
+    assert list(found) == [*KINDS, *inside, "transaction"]
+    assert {row["checks"] for name, row in found.items() if "vote" not in name} == {0, 1}
+    assert all(row["checks"] < 1 for name, row in found.items() if "in a row" in name)

@@ -40,6 +40,8 @@ RARE = (
     "evidence-pre-prepare",
     "evidence-prepare",
     "evidence-commit",
+    "censored",
+    "left-out",
     "attest",
     "evidence-attest",
     "list-changed",

@@ -3,6 +3,7 @@
 from watt_sim import bugs_lists
 from watt_sim.bugs_cross import CROSS
 from watt_sim.bugs_election import ELECTION
+from watt_sim.bugs_inclusion import DEAF, INCLUSION
 from watt_sim.planting import Edit, Mutant
 
 _AGREEMENT = "watt_chain.pbft.agreement"
@@ -530,7 +531,9 @@ _CLIENT = (
 )
 
 _NEWER = bugs_lists.LISTS + bugs_lists.STATES + bugs_lists.MEMORY
-BUGS: tuple[Mutant, ...] = _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + _NEWER + ELECTION + CROSS
+BUGS: tuple[Mutant, ...] = (
+    _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + _NEWER + INCLUSION + DEAF + ELECTION + CROSS
+)
 """Every planted bug, by what it breaks."""
 
 

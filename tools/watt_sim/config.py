@@ -36,6 +36,8 @@ AREA_PPM = 100_000
 """One in ten runs the real contract of an area."""
 ASSIGNED_PPM = 300_000
 """Three in ten let f + 1 assigned validators check each signature."""
+CENSOR_PPM = 250_000
+"""A quarter of the bad validators keep somebody's transactions out, besides what else they do."""
 MEMBERS_PPM = 300_000
 """Three in ten change their list of validators now and then."""
 FOUNDING_PPM = 500_000
@@ -145,6 +147,8 @@ def draw(seed: int, n: int) -> Config:
     with_assigned = assigned.chance(ASSIGNED_PPM)
     if with_assigned:
         bad = [(index, (*names, "vouch") if assigned.chance(500_000) else names) for index, names in bad]
+    censors = Drbg("censor", seed, n)
+    bad = [(index, (*names, "censor") if censors.chance(CENSOR_PPM) else names) for index, names in bad]
     more = Drbg("more", seed, n)
     terms = more.chance(TERMS_PPM)
     if terms:

@@ -26,6 +26,7 @@ from watt_chain.pbft.messages import (
 )
 from watt_wire import merkle
 
+from watt_sim.censor import Censor
 from watt_sim.fakes import CHAIN, make_tx
 from watt_sim.liar import Extra, Liar, certify, place_of, replaced, sender_of
 from watt_sim.plain import hash_of, quorum_of, vote_of
@@ -513,6 +514,7 @@ _CLASSES: dict[str, type[Liar]] = {
     "mute": Mute,
     "rotten": Rotten,
     "vouch": Vouch,
+    "censor": Censor,
 }
 
 

@@ -42,6 +42,7 @@ TEST_FILES = (
     "chain/test_members.py",
     "chain/test_silence.py",
     "chain/test_vouch.py",
+    "chain/test_inclusion.py",
     "chain/test_election.py",
     "contract/test_election.py",
     "paper/test_election_rows.py",

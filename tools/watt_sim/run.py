@@ -256,6 +256,7 @@ class Runner:
         limit_ms = FRESH_PATIENCES * n * config.settings["timeout_ms"]
         if len(self._validators()) < len(self.core()):  # 8.4: who only follows asks one after the other, dead ones too
             limit_ms += world.nodes * config.settings["status_ms"]
+        world.calm = True
         for turn in range(n + 1):
             user = turn % len(world.users)
             for _ in range(turn % 3 + 1):  # also several of one user at once, which are to run in their order

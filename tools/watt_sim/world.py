@@ -62,6 +62,8 @@ class World:
         self.events = 0
         self.moves = 0
         "Blocks and states taken, doubts cleared, stations started and stopped, by all stations together."
+        self.calm = False
+        "Whether everything works and nothing old waits any more: nobody has grounds to object to a good leader."
         self._order = 0
         self._queue: list[tuple[int, int, int, Callable[[], None]]] = []
         self._opened: tuple[bytes, Message] | None = None
@@ -193,6 +195,11 @@ class World:
         self._set_timer(station)
         if output.commit or output.installed or output.persist:
             self.moves += 1
+        for rejected in output.rejected:
+            if rejected.reason == "left-out":
+                self.watch.count("left-out")
+                if self.calm and station.honest and self.stations[rejected.sender].honest:
+                    raise Violation("I13", f"node{station.node} objects to a good leader, node{rejected.sender}")
         if output.commit or output.installed:
             self._advanced(station, output)
 

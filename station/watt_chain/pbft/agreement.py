@@ -10,6 +10,7 @@ from watt_chain.ledger import AppliedBlock
 from watt_chain.pbft.config import RESEND_BACKOFF_MAX
 from watt_chain.pbft.desk import Desk
 from watt_chain.pbft.exchange import Exchange
+from watt_chain.pbft.inclusion import is_lacking
 from watt_chain.pbft.messages import (
     Bodies,
     Commit,
@@ -238,7 +239,7 @@ class Agreement:
         if message.prepared is not None:
             reason = check_prepared(message.prepared, message.view, self._place())
             if reason:
-                self._desk.blame(reason, message.sender)
+                self._set_aside(reason, message.sender)
                 return
         if round_.note_view_change(message, data):
             self._consider_views()
@@ -253,7 +254,7 @@ class Agreement:
             return
         reason, prepared = judge_new_view(message, self._place(), round_.known_votes)
         if reason:
-            self._desk.blame(reason, message.sender)
+            self._set_aside(reason, message.sender)
             return
         self._enter_view(message.view, prepared)
 
@@ -305,6 +306,11 @@ class Agreement:
 
     # Inside -------------------------------------------------------------------------------------------------
 
+    def _set_aside(self, reason: str, index: int) -> None:
+        """A validator signed what no honest one signs (4.4.7)."""
+        self.round.set_aside[index] = None
+        self._desk.blame(reason, index)
+
     def _leader(self, view: int) -> int:
         return self._app.schedule.leader(self.round.height, view)
 
@@ -354,6 +360,9 @@ class Agreement:
             self._maybe_final()  # 4.7.5: we follow, and sign nothing
             return
         if view not in round_.signed_prepares:
+            if not frame and is_lacking(proposal, view, self._exchange.pool, desk):
+                self._maybe_final()
+                return
             stored = hash_ in round_.signed_prepares.values()
             if frame:
                 payload = codec.encode(ProposalRecord(frame, encode_block(proposal)))

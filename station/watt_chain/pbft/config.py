@@ -32,6 +32,10 @@ GOSSIP_REPEAT_MS = 1000
 """A transaction that waited this long is sent to everybody (again): its first copy may be lost."""
 GOSSIP_REPEAT_COUNT = 64
 """Transactions repeated at a time, oldest first: a backlog must not be repeated as a whole."""
+INCLUSION_AGE_MS = 2 * GOSSIP_REPEAT_MS
+"""Least age of what a leader must not leave out: by then it was sent to everybody twice."""
+INCLUSION_COUNT = 16
+"""Transactions on an inclusion list: few, because they are what is repeated first."""
 POOL_AGE_MAX_MS = 15 * 60 * 1000
 """A transaction whose turn did not come in a quarter of an hour is forgotten; its sender will repeat it."""
 

@@ -15,6 +15,8 @@ def phase_of(round_: Round, pending: bool) -> str:
         return "waiting-for-bodies"
     if round_.proposal.checked is False:
         return "refused-proposal"
+    if round_.proposal.lacks and round_.proposal.header.view == round_.view:
+        return "left-out"
     return "commit" if round_.view in round_.signed_commits else "prepare"
 
 

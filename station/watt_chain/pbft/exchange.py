@@ -12,6 +12,7 @@ from watt_chain.pbft.config import (
     POOL_AGE_MAX_MS,
 )
 from watt_chain.pbft.desk import Desk, Throttle
+from watt_chain.pbft.inclusion import wanted
 from watt_chain.pbft.messages import GOSSIP_BYTES_MAX, GOSSIP_TRANSACTIONS_MAX, Attest, Bodies, Fetch, Gossip
 from watt_chain.pbft.round import Proposal, Round
 from watt_chain.pool import Pool
@@ -100,7 +101,9 @@ class Exchange:
         now_ms = self._desk.now_ms
         for tx in self.pool.waiting(now_ms - POOL_AGE_MAX_MS, GOSSIP_TRANSACTIONS_MAX):
             self.pool.forget(tx.txid)
-        self._gossip([tx.raw for tx in self.pool.waiting(now_ms - GOSSIP_REPEAT_MS, GOSSIP_REPEAT_COUNT)])
+        urgent = [tx.raw for tx in wanted(self.pool, self._desk)]
+        waiting = [tx.raw for tx in self.pool.waiting(now_ms - GOSSIP_REPEAT_MS, GOSSIP_REPEAT_COUNT)]
+        self._gossip(list(dict.fromkeys(urgent + waiting)))
 
     def receive_gossip(self, sender: int, message: Gossip) -> None:
         """Take a peer's transactions; what is wrong with them is held against the peer only if it must have seen it."""

@@ -290,6 +290,8 @@ class Replica:
             # An attestation is of no height: around a change it may name its sender's index in another list.
             if not isinstance(message, Attest) or message.height == self._app.head.height:
                 desk.reject("wrong-sender", sender)
+        elif isinstance(message, ViewChange | NewView) and index in self._agreement.round.set_aside:
+            desk.reject("set-aside", sender)
         elif not is_genuine(frame, message, self._app.network, self._app.publics[index], desk.config.verify):
             desk.reject("frame-signature", sender)
         else:
@@ -372,6 +374,9 @@ class Replica:
 
     def _handle_blocks(self, sender: int, message: SyncBlocks) -> None:
         """Apply certified blocks that follow our head; the rest is old news or not ours to check yet."""
+        if not self._catch_up.is_trusted(sender):
+            self._desk.reject("sync-distrusted", sender)
+            return
         before = self._app.head.height
         for offset, certified in enumerate(message.blocks):
             if message.height + offset != self._app.head.height + 1:

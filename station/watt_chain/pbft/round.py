@@ -23,6 +23,7 @@ class Proposal:
         "hash",
         "header",
         "header_bytes",
+        "lacks",
         "places",
         "since_ms",
         "waiting",
@@ -43,6 +44,8 @@ class Proposal:
         "Digests of the transactions still missing, in order."
         self.checked: bool | None = None
         "None: not executed yet; False: refused, we stay silent; True: may be voted for."
+        self.lacks = b""
+        "Id of a transaction that it leaves out, for which we do not support it (4.10); empty when there is none."
         self.frame = b""
         "The leader's frame, for evidence."
 
@@ -129,6 +132,7 @@ class Round:
         "proposals",
         "required",
         "resends",
+        "set_aside",
         "signed_commits",
         "signed_prepares",
         "started_ms",
@@ -166,6 +170,8 @@ class Round:
         "(view, frame) of our proposal as leader."
         self.my_new_view: tuple[int, bytes] | None = None
         self.my_view_change: bytes | None = None
+        self.set_aside: dict[int, None] = {}
+        "Validators that signed a view change or new view whose proof does not hold: no further one of theirs is read."
         self.signed_prepares: dict[int, bytes] = {}
         self.signed_commits: dict[int, bytes] = {}
 

@@ -28,6 +28,8 @@ class CatchUp:
         self._desk = desk
         self._claims: dict[int, int] = {}
         "Greatest height each peer, by number, showed or claimed; it never falls, unless the peer sent rubbish."
+        self._distrusted: dict[int, int] = {}
+        "Who sent what did not check, and when; the last few."
         self._asked = desk.config.number
         self._told = desk.config.number
         "Who heard of our height last, while we only follow."
@@ -63,8 +65,17 @@ class CatchUp:
             self._next_ms = self._desk.now_ms + SYNC_DELAY_MS
 
     def distrust(self, peer: int) -> None:
-        """What the peer sent did not check: forget its claim."""
+        """What the peer sent did not check: forget its claim, and look at no block of it for a while."""
         self._claims.pop(peer, None)
+        self._distrusted.pop(peer, None)
+        self._distrusted[peer] = self._desk.now_ms
+        if len(self._distrusted) > CLAIMS_MAX:
+            del self._distrusted[next(iter(self._distrusted))]
+
+    def is_trusted(self, peer: int) -> bool:
+        """Whether blocks of this peer are looked at: not right after it sent a bad one or a bad state."""
+        since_ms = self._distrusted.get(peer)
+        return since_ms is None or self._desk.now_ms - since_ms >= SYNC_TIMEOUT_MS
 
     def advanced(self, eager: bool) -> None:
         """The head moved. `eager`: by a peer's answer, so ask for more at once."""
