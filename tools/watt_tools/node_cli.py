@@ -101,11 +101,24 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
 
         return module.show(chosen.config, as_json=chosen.json)
 
+    def accuse(chosen: argparse.Namespace) -> int:
+        from watt_master import accuse as module
+
+        return module.run(chosen.config, chosen.key, chosen.proof, chosen.wait, as_json=chosen.json)
+
     actions = audit.add_subparsers(metavar="ACTION", required=True)
     _action(actions, "run", "run the auditor in the foreground").set_defaults(handler=run)
     showing = _action(actions, "show", "what it has followed and found wrong; exit code 1 if anything")
     showing.add_argument("--json", action="store_true")
     showing.set_defaults(handler=show)
+    accusing = _action(
+        actions, "accuse", "bring the proof of a fork before the main chain: its area goes into quarantine"
+    )
+    accusing.add_argument("proof", type=Path, help="DATA/proof-fork-CHAIN-HEIGHT, as the auditor has left it")
+    accusing.add_argument("--key", type=Path, required=True, metavar="FILE", help="of an office, as the regulator's")
+    accusing.add_argument("--wait", type=int, default=60, metavar="S", help="for the block that holds the call (60)")
+    accusing.add_argument("--json", action="store_true")
+    accusing.set_defaults(handler=accuse)
 
 
 def _add_master(master: argparse.ArgumentParser) -> None:
