@@ -25,16 +25,16 @@ from watt_master.view import MAIN
 ERRORS = (ArchiveError, AreaHalted)
 
 
-def run_export(config_path: Path, out: Path, chain: int, first: int) -> int:
+def run_export(config_path: Path, out: Path, chain: int, first: int, last: int | None) -> int:
     """Write a chain's blocks to a file; also while the master runs."""
 
     def work() -> str:
         config = load_config(config_path)
         if chain == MAIN:
-            return take_out(log_of(config.node.data), out, first)
+            return take_out(log_of(config.node.data), out, first, last)
         archive = Archive(config.node.data / "archive.sqlite", load_genesis(config.network)[1], read_only=True)
         with contextlib.closing(archive):
-            return take_out(archive.blocks(chain, first), out, first)
+            return take_out(archive.blocks(chain, first), out, first, last)
 
     return by_hand("master export", work, ERRORS)
 

@@ -288,6 +288,11 @@ class Ledger:
             self._go_on(tx, seats)
         return reason
 
+    @property
+    def resuming(self) -> bool:
+        """Whether the next block begins with the regulator's word that this ledger was told."""
+        return self._word is not None
+
     def replay(self, certified: bytes) -> AppliedBlock:
         """Apply a block of our own log at start; everything is checked as if it came from a peer."""
         return self.apply(certified)
@@ -427,9 +432,9 @@ class Ledger:
     def _named_by(self, tx: DecodedTransaction) -> tuple[str, tuple[Seat, ...]]:
         """("", the list that a Resume names for the next height), or why it names none."""
         state = State(self._tree, self.chain)
-        if tx.nonce != self.contract.next_nonce(state, tx.signer):
-            return "nonce", ()
         reason = self.contract.resume(state, self.next_context(), self.head.block_hash, tx)
+        if not reason and tx.nonce != self.contract.next_nonce(state, tx.signer):
+            reason = "nonce"
         return reason, () if reason else self._seats_after(state)
 
     def _word_in(self, block: Block) -> tuple[DecodedTransaction, tuple[Seat, ...]] | None:

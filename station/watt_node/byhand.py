@@ -51,8 +51,8 @@ def show(what: str, numbers: Iterator[int]) -> int:
     return number
 
 
-def take_out(blocks: Iterator[bytes], out: Path, first: int) -> str:
-    """Write a chain's blocks from height `first` on to a file; a sentence about it. ChainFileError, OSError."""
+def take_out(blocks: Iterator[bytes], out: Path, first: int, last: int | None = None) -> str:
+    """Write a chain's blocks from height `first` on, or to `last`, to a file; a sentence. ChainFileError, OSError."""
     seen: list[int] = []
 
     def chosen() -> Iterator[bytes]:
@@ -60,6 +60,8 @@ def take_out(blocks: Iterator[bytes], out: Path, first: int) -> str:
             height = decode_certified(certified)[2].height
             if height < first:
                 continue
+            if last is not None and height > last:
+                return
             if seen and height != seen[-1] + 1:
                 raise ChainFileError(f"height {height} came after {seen[-1]}: the node closed a file meanwhile; again")
             seen[:] = [seen[0] if seen else height, height]

@@ -29,6 +29,7 @@ from watt_chain.transaction import (
     make_transaction,
 )
 
+from watt_node import resumption
 from watt_node.arrivals import Arrivals
 from watt_node.blocklog import StoredBlock
 from watt_node.channel import PROTOCOL, Hello
@@ -133,6 +134,7 @@ class Node:
         self._new_block = asyncio.Event()
         self._commit_hooks: list[Callable[[bytes, AppliedBlock], None]] = []
         self._own: dict[int, tuple[bytes, int]] = {}
+        self._word = b""
         self._listed = self.ledger.validators
         self._time = ReplicaTime(clock)
         self._failed: Exception | None = None
@@ -174,6 +176,7 @@ class Node:
         for number, _ in enumerate(self._vault.load(self.ledger)):
             if number % REPLAY_YIELD == 0:
                 await asyncio.sleep(0)
+        self._word = resumption.begin(self.data, self.ledger)
         self._find_key()
         self._replica = self._make_replica(self._vault)
         self._tell_reports()
@@ -235,6 +238,8 @@ class Node:
                 self._own[next_nonce] = (tx, monotonic_ms())
                 await self.submit(tx)
             self._retry_own()
+            if self._word and self.ledger.resuming:  # a pool forgets; the others' may never have had it
+                await self.submit(self._word)
             await asyncio.sleep(DOUBT_LOOK_S)
 
     # --- transactions

@@ -44,6 +44,7 @@ def _by_hand(
     out = _action(actions, "export", "write a chain's certified blocks to a file, also while the node runs")
     out.add_argument("--out", type=Path, required=True, metavar="FILE")
     out.add_argument("--from", dest="first", type=int, default=1, metavar="HEIGHT", help="first height (default 1)")
+    out.add_argument("--to", dest="last", type=int, metavar="HEIGHT", help="last height (default: all there are)")
     into = _action(actions, "import", "check and execute the blocks of a file, and keep them; the node must not run")
     into.add_argument("file", type=Path, help="as `export` writes it, or chain-<id>.blocks of an export")
     accept = _action(actions, "accept-disk", "end the doubt of a node whose disk was moved or restored (dangerous)")
@@ -60,7 +61,7 @@ def _add_station(station: argparse.ArgumentParser) -> None:
     def take_out(chosen: argparse.Namespace) -> int:
         from watt_station import byhand
 
-        return byhand.run_export(chosen.config, chosen.out, chosen.first)
+        return byhand.run_export(chosen.config, chosen.out, chosen.first, chosen.last)
 
     def take_in(chosen: argparse.Namespace) -> int:
         from watt_station import byhand
@@ -77,6 +78,11 @@ def _add_station(station: argparse.ArgumentParser) -> None:
 
         return byhand.run_storage(chosen.config, as_json=chosen.json)
 
+    def resume(chosen: argparse.Namespace) -> int:
+        from watt_station import byhand
+
+        return byhand.run_resume(chosen.config, chosen.word)
+
     def doctor(chosen: argparse.Namespace) -> int:
         from watt_station import doctor as module
 
@@ -88,6 +94,11 @@ def _add_station(station: argparse.ArgumentParser) -> None:
     _storage(actions).set_defaults(handler=storage)
     for action, handler in zip(_by_hand(actions), (take_out, take_in, accept), strict=True):
         action.set_defaults(handler=handler)
+    going_on = _action(
+        actions, "resume", "go on under the list that the regulator gives a readmitted area; not while running"
+    )
+    going_on.add_argument("word", type=Path, help="the regulator's Resume transaction")
+    going_on.set_defaults(handler=resume)
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
@@ -130,7 +141,7 @@ def _add_master(master: argparse.ArgumentParser) -> None:
     def take_out(chosen: argparse.Namespace) -> int:
         from watt_master import byhand
 
-        return byhand.run_export(chosen.config, chosen.out, chosen.chain, chosen.first)
+        return byhand.run_export(chosen.config, chosen.out, chosen.chain, chosen.first, chosen.last)
 
     def take_in(chosen: argparse.Namespace) -> int:
         from watt_master import byhand
