@@ -213,6 +213,20 @@ class Archive:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
+    def forget(self, chain: int, from_height: int) -> None:
+        """Drop a chain's blocks from a height on; whoever asks has them elsewhere. ArchiveError."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                for table in ("tx", "block"):
+                    self._db.execute(f"DELETE FROM {table} WHERE chain = ? AND height >= ?", (chain, from_height))
+                self._db.execute("COMMIT")
+            except _ERRORS as error:
+                raise self._failure("write", error) from None
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
     # --- reading
 
     def height(self, chain: int) -> int:

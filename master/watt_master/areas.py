@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from watt_chain import codec
-from watt_chain.block import decode_certified
+from watt_chain.block import block_hash, check_certificate, decode_certified
 from watt_chain.codec import DecodeError
 from watt_chain.contract.cross_kinds import Refute
 from watt_chain.contract.kinds import Anchor
+from watt_chain.contract.objects import KnownList
 from watt_chain.genesis import Genesis
 from watt_chain.ledger import AppliedBlock, Contract, CorruptionError, Ledger
 from watt_chain.snapshot import Manifest
@@ -69,6 +70,18 @@ def rows_of(applied: AppliedBlock, certified: bytes) -> tuple[BlockRow, list[Tra
     ]
 
 
+def is_by_list(certified: bytes, listed: KnownList | None, network: bytes) -> bool:
+    """Whether the first block under a list that the main chain knows is certified by it (CONTRACT.md 17.7).
+
+    Later ones follow from that one, and are the ledger's to check. Raises DecodeError.
+    """
+    _, block, header, certificate = decode_certified(certified)
+    if listed is None or header.height != listed.from_height:
+        return True
+    publics = [validator.public for validator in listed.validators]
+    return not check_certificate(certificate, network, header, block_hash(network, block.header), publics)
+
+
 @dataclass(frozen=True, slots=True)
 class Anchorable:
     """An archived area block that the main chain has not taken in yet."""
@@ -101,6 +114,8 @@ class AreaReplica:
         "Why the area is halted here; empty while all is well."
         self.refutation: Refute | None = None
         "The certified block that does not execute, when that is why."
+        self.listed: KnownList | None = None
+        "Who certifies the area from a height on, as the main chain says: what others certify there is not taken."
         self.refused = Tally()
         "Blocks of stations that were refused, by reason."
         self.waiting: deque[Anchorable] = deque()
@@ -138,6 +153,9 @@ class AreaReplica:
         if self.halted:
             raise AreaHalted(self.halted)
         try:
+            first = self.listed is not None and self.height + 1 == self.listed.from_height
+            if first and not is_by_list(certified, self.listed, self.ledger.network):
+                return self.refused.count("old-list")
             applied = self.ledger.apply(certified)
         except DecodeError as error:
             return self.refused.count(str(error))

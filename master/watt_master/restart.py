@@ -19,10 +19,11 @@ from watt_chain.snapshot import FrozenState
 from watt_chain.transaction import decode_transaction
 from watt_node.blocklog import StoredBlock
 from watt_node.disk import RealDisk
+from watt_node.offline import write_chain
 from watt_node.snapshots import SnapshotError, Snapshots
 
 from watt_master.archive import Archive, ArchiveDamage, ArchiveError, BlockRow, TransactionRow
-from watt_master.areas import AreaReplica
+from watt_master.areas import AreaReplica, is_by_list
 
 INSPECT_PAUSE_S = 0.05
 "Between two goes of the inspection: it must not keep a core, or the disk, from the master's work."
@@ -55,6 +56,12 @@ class AreaSnapshots:
             self.written = height
             return
 
+    def forget(self, from_height: int) -> None:
+        """Set aside the snapshots from a height on."""
+        for height in self._snapshots.heights():
+            if height >= from_height:
+                self._snapshots.set_aside(height)
+
     def due(self, replica: AreaReplica) -> FrozenState | None:
         """A state that the replica holds still and that is not on disk yet; it is the caller's to `write` now."""
         frozen = replica.ledger.frozen
@@ -68,6 +75,24 @@ class AreaSnapshots:
         """Store a snapshot durably; may run in a thread. StoreError."""
         self._snapshots.write(state)
         self.written = state.height
+
+
+def set_aside_old_list(archive: Archive, folder: Path, replica: AreaReplica, snapshots: AreaSnapshots) -> str:
+    """Drop what a readmitted area's old validators made beyond the anchored block; the file that keeps it, or "".
+
+    Blocks of two lists at one height would stand in each other's way for ever (CONTRACT.md 17.7).
+    ArchiveError, OSError.
+    """
+    listed, chain = replica.listed, replica.chain
+    stored = None if listed is None else archive.block(chain, listed.from_height)
+    if listed is None or stored is None or is_by_list(stored.certified, listed, replica.ledger.network):
+        return ""
+    path = folder / f"area{chain}-from-{listed.from_height}.old"
+    for _ in write_chain(path, archive.blocks(chain, listed.from_height)):
+        pass
+    snapshots.forget(listed.from_height)
+    archive.forget(chain, listed.from_height)
+    return path.name
 
 
 def restore(replica: AreaReplica, archive: Archive, snapshots: AreaSnapshots) -> Iterator[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, block_hash
 from watt_chain.contract import AreaContract, MainContract
-from watt_chain.contract.cross_kinds import CrossEnd
+from watt_chain.contract.cross_kinds import CrossEnd, Readmit
 from watt_chain.contract.kinds import Anchor
 from watt_chain.ledger import AppliedBlock, Ledger
 from watt_chain.transaction import decode_transaction
@@ -39,7 +39,7 @@ from watt_master.offices import Offices
 from watt_master.overdue import Overdue
 from watt_master.progress import event_status
 from watt_master.registrar import Registrar, read_file
-from watt_master.restart import AreaSnapshots, Inspection, restore, rows_of_stored
+from watt_master.restart import AreaSnapshots, Inspection, restore, rows_of_stored, set_aside_old_list
 from watt_master.view import MAIN, View
 
 TICK_S = 0.25
@@ -229,6 +229,10 @@ class Master:
         assert self.archive is not None
         snapshots = self._snapshots[replica.chain]
         told_s = time.monotonic()
+        replica.listed = self.view.known_list(replica.chain)
+        kept_as = set_aside_old_list(self.archive, self.folder, replica, snapshots)
+        if kept_as:
+            self._log.error("old-list-set-aside", chain=replica.chain, kept_as=kept_as)
         try:
             for height in restore(replica, self.archive, snapshots):
                 if height % RESTORE_YIELD == 0:
@@ -282,11 +286,24 @@ class Master:
         for tx, receipt in zip(applied.transactions, applied.receipts, strict=True):
             if tx.kind == "Anchor" and receipt.code and tx.signer == self.node.key.public:
                 self._anchor_refused(tx.fields_raw, receipt.code)
+            if tx.kind == "Readmit" and not receipt.code:
+                self._readmitted(codec.decode(tx.fields_raw, Readmit).chain)
         self.offices.on_block(MAIN, applied.receipts, monotonic_ms())
         numbers = self.node.ledger.numbers
         if self.node.index in numbers:
             self._anchoring.index, self._anchoring.masters = numbers.index(self.node.index), len(numbers)
         self._wake.set()
+
+    def _readmitted(self, chain: int) -> None:
+        """An area goes on from its anchored block under another list; what the old one made after it is in the way."""
+        replica, listed = self._replicas.get(chain), self.view.known_list(chain)
+        if replica is None or listed is None:
+            return
+        replica.listed = listed
+        self._log.warning("readmitted", chain=chain, from_height=listed.from_height)
+        if replica.halted or replica.height >= listed.from_height:
+            again = Fatal(f"area {chain} was readmitted from height {listed.from_height} on; start again to follow it")
+            asyncio.get_running_loop().call_exception_handler({"message": "master stopped", "exception": again})
 
     def _archive_missed(self) -> None:
         """Store main blocks that the node has and the archive lacks, as after a crash between the two."""

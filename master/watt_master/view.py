@@ -13,7 +13,7 @@ from watt_chain.contract import objects
 from watt_chain.contract.cross_objects import CrossTrade, MainTrade, Position, position_key
 from watt_chain.contract.event import State
 from watt_chain.contract.market import Book
-from watt_chain.contract.objects import AnchorState, AreaEvent, MainEvent, OpenEvents, ResultRow, RulesIndex
+from watt_chain.contract.objects import AnchorState, AreaEvent, KnownList, MainEvent, OpenEvents, ResultRow, RulesIndex
 from watt_chain.contract.rules import RuleSet
 from watt_chain.ledger import Ledger
 
@@ -45,6 +45,10 @@ class View:
         """An object of the state, None when it was never written."""
         value = self._ledgers[chain].state.get(key)
         return None if value is None else codec.decode(value, kind)
+
+    def known_list(self, chain: int) -> KnownList | None:
+        """Who certifies an area, and from which height, as the main chain knows it."""
+        return self.read(MAIN, objects.known_list_key(chain), KnownList)
 
     def main_event(self, event: int) -> MainEvent | None:
         """The event on the main chain."""
