@@ -24,7 +24,7 @@ from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, block_hash, decode_certified
 from watt_chain.codec import DecodeError
 from watt_chain.contract import AreaContract, MainContract
-from watt_chain.contract.cross_kinds import Fork, PartnerBlock
+from watt_chain.contract.cross_kinds import Fork, PartnerBlock, Readmit
 from watt_chain.contract.kinds import Anchor
 from watt_chain.ledger import AppliedBlock
 from watt_chain.light import LightClient, ProofError
@@ -51,8 +51,8 @@ from watt_node.service import Fatal, Service, run_service
 from watt_master.archive import Archive, ArchiveError, BlockRow, open_archive
 from watt_master.areas import AreaHalted, AreaReplica
 from watt_master.config import load_key
-from watt_master.restart import AreaSnapshots, restore
-from watt_master.view import MAIN
+from watt_master.restart import AreaSnapshots, holds_old_list, restore, set_aside_old_list
+from watt_master.view import MAIN, View
 
 LOOK_S = 1.0
 "How often other witnesses' checkpoints are looked for."
@@ -125,6 +125,7 @@ class Auditor:
             )
             for chain in self._endpoints
         }
+        self._view = View({chain: replica.ledger for chain, replica in self.replicas.items()})
         self._snapshots: dict[int, AreaSnapshots] = {}
         self.checkpoints: dict[int, Checkpoint] = {}
         "Ours, by height: the last COMPARED."
@@ -156,6 +157,11 @@ class Auditor:
             self.alarms = _read_alarms(folder)
             for chain, replica in self.replicas.items():
                 replica.on_block(self._main_block if chain == MAIN else self._area_block)
+                if chain != MAIN:  # the main chain is restored before them, and says who certifies each
+                    replica.listed = self._view.known_list(chain)
+                    kept_as = set_aside_old_list(self._archive, folder, replica, self._snapshots[chain])
+                    if kept_as:
+                        self._log.error("old-list-set-aside", chain=chain, kept_as=kept_as)
                 for height in restore(replica, self._archive, self._snapshots[chain]):
                     if height % RESTORE_YIELD == 0:
                         await asyncio.sleep(0)
@@ -233,6 +239,8 @@ class Auditor:
                 if len(self._anchored) < PENDING_MAX and header.chain in self.replicas:
                     self._anchored[header.chain, header.height] = fields
                     self._compare_anchor(header.chain, header.height)
+            if tx.kind == "Readmit" and not receipt.code:
+                self._readmitted(codec.decode(tx.fields_raw, Readmit).chain)
         height = applied.header.height
         if height % self._config.checkpoint_blocks == 0:
             parts, block, _, _ = decode_certified(certified)
@@ -244,6 +252,17 @@ class Auditor:
             fresh = path.with_suffix(".new")
             fresh.write_bytes(codec.encode(made))
             fresh.replace(path)
+
+    def _readmitted(self, chain: int) -> None:
+        """As a master: what the old list made is set aside by the next start. The alarm stays."""
+        replica, listed = self.replicas.get(chain), self._view.known_list(chain)
+        if replica is None or listed is None:
+            return
+        replica.listed = listed
+        assert self._archive is not None
+        if replica.halted or holds_old_list(self._archive, replica):
+            again = Fatal(f"area {chain} was readmitted from height {listed.from_height} on; start again to follow it")
+            asyncio.get_running_loop().call_exception_handler({"message": "auditor stopped", "exception": again})
 
     def _area_block(self, _: bytes, applied: AppliedBlock) -> None:
         self._compare_anchor(applied.header.chain, applied.header.height)

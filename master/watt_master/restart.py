@@ -77,6 +77,12 @@ class AreaSnapshots:
         self.written = state.height
 
 
+def holds_old_list(archive: Archive, replica: AreaReplica) -> bool:
+    """Whether the block that should be the first of the list in force is certified by another. ArchiveError."""
+    stored = None if replica.listed is None else archive.block(replica.chain, replica.listed.from_height)
+    return stored is not None and not is_by_list(stored.certified, replica.listed, replica.ledger.network)
+
+
 def set_aside_old_list(archive: Archive, folder: Path, replica: AreaReplica, snapshots: AreaSnapshots) -> str:
     """Drop what a readmitted area's old validators made beyond the anchored block; the file that keeps it, or "".
 
@@ -84,8 +90,7 @@ def set_aside_old_list(archive: Archive, folder: Path, replica: AreaReplica, sna
     ArchiveError, OSError.
     """
     listed, chain = replica.listed, replica.chain
-    stored = None if listed is None else archive.block(chain, listed.from_height)
-    if listed is None or stored is None or is_by_list(stored.certified, listed, replica.ledger.network):
+    if listed is None or not holds_old_list(archive, replica):
         return ""
     path = folder / f"area{chain}-from-{listed.from_height}.old"
     for _ in write_chain(path, archive.blocks(chain, listed.from_height)):

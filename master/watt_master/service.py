@@ -39,7 +39,7 @@ from watt_master.offices import Offices
 from watt_master.overdue import Overdue
 from watt_master.progress import event_status
 from watt_master.registrar import Registrar, read_file
-from watt_master.restart import AreaSnapshots, Inspection, restore, rows_of_stored, set_aside_old_list
+from watt_master.restart import AreaSnapshots, Inspection, holds_old_list, restore, rows_of_stored, set_aside_old_list
 from watt_master.view import MAIN, View
 
 TICK_S = 0.25
@@ -301,7 +301,8 @@ class Master:
             return
         replica.listed = listed
         self._log.warning("readmitted", chain=chain, from_height=listed.from_height)
-        if replica.halted or replica.height >= listed.from_height:
+        assert self.archive is not None
+        if replica.halted or holds_old_list(self.archive, replica):
             again = Fatal(f"area {chain} was readmitted from height {listed.from_height} on; start again to follow it")
             asyncio.get_running_loop().call_exception_handler({"message": "master stopped", "exception": again})
 

@@ -34,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from node_bench import Network, key, until
 from test_accuse import HEADER, certified
+from test_audit import auditor_of
+from test_audit import config_of as audit_config
 from test_daemon import config_of
 
 SEATS = [Validator("c1n1", key("1/1").public)]
@@ -76,6 +78,11 @@ def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_o
         master = Master(config, Log("master", "debug", net.log))
         await master.start()
         await until(lambda: 1 <= master.view.anchor_height(1) == station.height(), what="anchored")
+        watching = replace(
+            audit_config(net, "regulator", {}), areas=config.areas, data=net.folder / "watching", checkpoint_blocks=4096
+        )
+        auditor = auditor_of(net, watching)
+        await auditor.start()
         proof = Fork(certified(net, replace(HEADER, height=99)), certified(net, replace(HEADER, height=99, time_s=2)))
         await say(net, master.node, "Fork", proof)
         await until(lambda: master.view.is_quarantined(1))
@@ -83,12 +90,14 @@ def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_o
         for _ in range(2):  # they go on, and masters execute it and anchor nothing
             await say(net, station, "Validators", [b""])
         await until(lambda: master.view.ledger(1).head.height == station.height() >= held.height + 2)
+        await until(lambda: auditor.replicas[1].height == station.height())
         old = station.block(held.height + 1)
         await say(net, master.node, "Readmit", Readmit(1, SEATS))
-        await until(lambda: bool(net.failures))
-        told = net.failures.pop()
-        assert isinstance(told, Fatal) and f"readmitted from height {held.height + 1} on; start again" in str(told)
-        assert not net.failures
+        await until(lambda: len(net.failures) == 2, what="master and auditor stop")
+        for told in net.failures:
+            assert isinstance(told, Fatal) and f"readmitted from height {held.height + 1} on; start again" in str(told)
+        net.failures.clear()
+        await auditor.stop()
         await master.stop()
         await net.stop(1, 0)
         archive = Archive(master.folder / "archive.sqlite", net.network, read_only=True)
@@ -108,6 +117,12 @@ def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_o
         await until(lambda: again.view.anchor_height(1) == fresh.height(), what="anchored")
         anchored = codec.decode(again.node.ledger.state.get(anchor_key(1)) or b"", AnchorState)
         assert anchored.block_hash == fresh.ledger.head.block_hash
+        auditor = auditor_of(net, replace(watching, areas=ends))
+        await auditor.start()
+        assert list(read_chain(auditor.folder / kept.name)) == blocks[held.height :]
+        await until(lambda: auditor.replicas[1].ledger.head.block_hash == anchored.block_hash)
+        assert auditor.alarms == []
+        await auditor.stop()
         # A master that had nothing beyond takes the old list's block from nobody.
         replica = again._replicas[1]
         replica.ledger = Ledger(net.genesis, 1, AreaContract(Market()))
