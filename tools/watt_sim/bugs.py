@@ -530,7 +530,7 @@ _CLIENT = (
     ),
 )
 
-_NEWER = bugs_lists.LISTS + bugs_lists.STATES + bugs_lists.MEMORY
+_NEWER = bugs_lists.LISTS + bugs_lists.STATES + bugs_lists.MEMORY + bugs_lists.RESUMED
 BUGS: tuple[Mutant, ...] = (
     _VOTING + _VIEWS + _MEMORY + _PROGRESS + _EXECUTION + _CLIENT + _NEWER + INCLUSION + DEAF + ELECTION + CROSS
 )

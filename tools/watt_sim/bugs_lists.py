@@ -187,3 +187,36 @@ MEMORY = (
         "liars-keep-us-silent", "4.7.8", (_SILENCE, "Silence._consider", "told[min(desk.f, len(told) - 1)]", "told[0]")
     ),
 )
+
+_BLOCK_FOLLOW = (_BLOCK, "follow")
+RESUMED = tuple(
+    Mutant(
+        name,
+        "8.8",
+        (Edit(*edit),),
+        ("contract/test_resume.py", "contract/test_cross_guard.py", "chain/test_members.py"),
+    )
+    for name, edit in (
+        ("word-of-anybody", (*_BLOCK_FOLLOW, "said = (tx.chain, tx.signer,", "said = (tx.chain, regulator,")),
+        ("word-unsigned", (*_BLOCK_FOLLOW, "if not is_signed(tx, network, verify):", "if False:")),
+        (
+            "word-for-another-list",
+            (*_BLOCK_FOLLOW, "word.previous, word.validators)", "word.previous, change.validators)"),
+        ),
+        ("older-word-counts", (_LIGHT, "LightClient.follow", "sequence <= known if", "sequence < 0 if")),
+        ("lists-after-a-word-stay", (_LIGHT, "LightClient.follow", " if listed[0] < from_height", "")),
+        (
+            "old-keys-in-the-word",
+            (_LISTS, "resume", "fields.validators, now, [])", "fields.validators, now, now.validators)"),
+        ),
+        ("word-after-any-block", (_LISTS, "resume", "fields.previous != previous", "False")),
+        ("word-replayed", (_LISTS, "resume", "fields.sequence <= now.sequence", "False")),
+        ("word-anywhere-in-a-block", (_LISTS, "not_first", 'refuse("not-first")', "pass")),
+        (
+            "old-list-certifies-the-word",
+            (_LEDGER, "Ledger.apply", "self.publics if word is None else", "self.publics if True else"),
+        ),
+        ("told-node-makes-other-blocks", (_LEDGER, "Ledger.check", "(word is None) != (self._word is None)", "False")),
+    )
+)
+"""An area that goes on under the regulator's word."""
