@@ -66,43 +66,6 @@ def decode(data: bytes, kind: type[T], size_max: int = MESSAGE_SIZE_MAX) -> T:
     return value
 
 
-class Memo:
-    """Reads bytes to values and remembers them: the same bytes are taken apart once.
-
-    Only for kinds whose fields are all bytes, text and numbers: a value is handed out many times, and must not have a
-    list inside that somebody changes. Bounded like `VerifiedTransactions`: two generations, the older is forgotten.
-    """
-
-    __slots__ = ("_max", "_old", "_young")
-
-    def __init__(self, max_entries: int) -> None:
-        self._max = max_entries
-        self._young: dict[tuple[Any, bytes], Any] = {}
-        self._old: dict[tuple[Any, bytes], Any] = {}
-
-    def decode(self, data: bytes, kind: type[T]) -> T:
-        """As the module's `decode`."""
-        name = (kind, data)
-        found: T | None = self._young.get(name)
-        if found is None:
-            found = self._old.get(name)
-            if found is None:
-                found = decode(data, kind)
-            self._keep(name, found)
-        return found
-
-    def encode(self, value: Any) -> bytes:
-        """As the module's `encode`; the value will be read back."""
-        data = _encoder.encode(value)
-        self._keep((type(value), data), value)
-        return data
-
-    def _keep(self, name: tuple[Any, bytes], value: Any) -> None:
-        self._young[name] = value
-        if len(self._young) >= self._max:
-            self._old, self._young = self._young, {}
-
-
 def signing_bytes(domain: bytes, network: bytes, body: bytes) -> bytes:
     """What a signature covers: purpose, network, then the body, so that no signature serves two purposes."""
     return b"wattpact/1/" + domain + b"\x00" + network + body

@@ -7,9 +7,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from watt_chain import codec
 from watt_chain.block import OutMessage
-from watt_chain.tree import Overlay, StateTree
+from watt_chain.tree import Overlay, StateTree, Value
 
 MESSAGES_PER_BLOCK_MAX = 4096
 """Messages to other chains in one block: one for every area plus its results, with room."""
@@ -23,6 +25,12 @@ class StateReader(Protocol):
 
     def get(self, key: bytes) -> bytes | None:
         """Value of a key, None when never written."""
+
+    def look(self, key: bytes) -> Value | None:
+        """As `get`; the object, when it is known what the bytes spell."""
+
+    def keep(self, key: bytes, value: msgspec.Struct) -> None:
+        """Remember what the bytes under a key spell, for `look`."""
 
     def keys(self, prefix: bytes) -> list[bytes]:
         """Keys with this prefix in slot order."""
@@ -40,14 +48,21 @@ class State:
 
     def get(self, key: bytes) -> bytes | None:
         """Value of a key, None when never written."""
-        overlay = self.overlay  # `Overlay.get`, spelt out: a transaction reads ten times
-        value = overlay.writes.get(key)
-        if value is not None:
-            return value
-        slot = overlay.base.slots.get(key)
-        return None if slot is None else overlay.base.values[slot]
+        return self.overlay.get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def look(self, key: bytes) -> Value | None:
+        """As `get`; the object, when it is known what the bytes spell."""
+        overlay = self.overlay  # `Overlay.look`, spelt out: a transaction reads ten times
+        value = overlay.writes.get(key)
+        if value is None:
+            value = overlay.base.objects.get(key)
+        return overlay.base.get(key) if value is None else value
+
+    def keep(self, key: bytes, value: msgspec.Struct) -> None:
+        """Remember what the bytes under a key spell, for `look`."""
+        self.overlay.keep(key, value)
+
+    def put(self, key: bytes, value: Value) -> None:
         """Write a key (1 to 96 bytes). There is no delete: what a household once had stays provable."""
         self.overlay.put(key, value)
 
@@ -95,6 +110,14 @@ class FinalState:
     def get(self, key: bytes) -> bytes | None:
         """Value of a key, None when never written."""
         return self._tree.get(key)
+
+    def look(self, key: bytes) -> Value | None:
+        """As `get`; the object, when it is known what the bytes spell."""
+        return self._tree.look(key)
+
+    def keep(self, key: bytes, value: msgspec.Struct) -> None:
+        """Remember what the bytes under a key spell, for `look`."""
+        self._tree.objects[key] = value
 
     def keys(self, prefix: bytes) -> list[bytes]:
         """Keys with this prefix in slot order."""

@@ -8,15 +8,23 @@ two leaves exactly the complete subtrees paired), and a changed leaf touches one
 Writes go into an `Overlay`, never into the tree: the overlay carries its own values and, once its root was
 asked for, its own nodes. A block that becomes final is merged (`StateTree.merge`) without hashing anything
 again; one that does not is dropped. Readers of the tree never see a block that is not final.
+
+A value may be written as the object it spells, and is remembered as one that was read: what a thousand transactions
+of a block change in turn is spelt once, when the root is asked for.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from watt_chain import codec
 
 _sha256 = hashlib.sha256
 EMPTY_ROOT = _sha256(b"").digest()
+
+Value = bytes | msgspec.Struct
+"""Bytes, or the object they spell: an immutable one, with nothing inside that somebody could change."""
 
 KEY_SIZE_MAX = 96
 """A key is a word, numbers and at most two identities."""
@@ -81,7 +89,7 @@ def prefixes_of(key: bytes) -> Iterable[bytes]:
 class StateTree:
     """The state after the last final block. Changes only through `merge`."""
 
-    __slots__ = ("groups", "keys", "levels", "slots", "values")
+    __slots__ = ("groups", "keys", "levels", "objects", "slots", "values")
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
@@ -90,6 +98,8 @@ class StateTree:
         self.groups: dict[bytes, list[int]] = {}
         "Slots by prefix ending with a slash."
         self.levels: list[list[bytes]] = [[]]
+        self.objects: dict[bytes, msgspec.Struct] = {}
+        "By key, what a value spells, as far as somebody has read or written it as an object; never more than slots."
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -98,6 +108,11 @@ class StateTree:
         """Value of a key, or None when it was never written."""
         slot = self.slots.get(key)
         return None if slot is None else self.values[slot]
+
+    def look(self, key: bytes) -> Value | None:
+        """As `get`; the object, when it is known what the bytes spell."""
+        found = self.objects.get(key)
+        return self.get(key) if found is None else found
 
     def root(self) -> bytes:
         """RFC 9162 root over all slots."""
@@ -123,16 +138,20 @@ class StateTree:
         """Make the overlay's writes final. The overlay must rest on this tree as it is now."""
         assert overlay.base is self and overlay.base_size == len(self.keys), "the overlay is out of date"
         overlay.root()
-        for key, value in overlay.writes.items():
+        for (key, data), value in zip(overlay.spelt.items(), overlay.writes.values(), strict=True):
             slot = self.slots.get(key)
             if slot is None:
                 slot = self.slots[key] = len(self.keys)
                 self.keys.append(key)
-                self.values.append(value)
+                self.values.append(data)
                 for prefix in prefixes_of(key):
                     self.groups.setdefault(prefix, []).append(slot)
             else:
-                self.values[slot] = value
+                self.values[slot] = data
+            if isinstance(value, bytes):
+                self.objects.pop(key, None)
+            else:
+                self.objects[key] = value
         for number, nodes in enumerate(overlay.nodes):
             if number == len(self.levels):
                 self.levels.append([])
@@ -147,28 +166,38 @@ class StateTree:
 class Overlay:
     """Writes on top of a tree: read through, roll back, ask for the root, then merge or forget."""
 
-    __slots__ = ("_journal", "_root", "base", "base_size", "new_keys", "nodes", "writes")
+    __slots__ = ("_journal", "_root", "base", "base_size", "new_keys", "nodes", "spelt", "writes")
 
     def __init__(self, base: StateTree) -> None:
         self.base = base
         self.base_size = len(base.keys)
-        self.writes: dict[bytes, bytes] = {}
+        self.writes: dict[bytes, Value] = {}
         "Key to value, in order of the first write; new keys take their slot numbers in this order."
+        self.spelt: dict[bytes, bytes] = {}
+        "The same in the same order, all bytes, as of when the root was last made."
         self.new_keys: list[bytes] = []
         self.nodes: list[dict[int, bytes]] = []
-        self._journal: list[tuple[bytes, bytes | None]] = []
+        self._journal: list[tuple[bytes, Value | None]] = []
         self._root: bytes | None = None
 
     def get(self, key: bytes) -> bytes | None:
         """Value of a key as this overlay sees it."""
         value = self.writes.get(key)
-        if value is not None:
-            return value
-        base = self.base
-        slot = base.slots.get(key)
-        return None if slot is None else base.values[slot]
+        if value is None:
+            return self.base.get(key)
+        return value if isinstance(value, bytes) else codec.encode(value)
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def look(self, key: bytes) -> Value | None:
+        """As `get`; the object, when it is known what the bytes spell."""
+        value = self.writes.get(key)
+        return self.base.look(key) if value is None else value
+
+    def keep(self, key: bytes, value: msgspec.Struct) -> None:
+        """Remember what the bytes under a key spell."""
+        if key not in self.writes:
+            self.base.objects[key] = value
+
+    def put(self, key: bytes, value: Value) -> None:
         """Write a key; the first write of a new key gives it the next slot."""
         assert 0 < len(key) <= KEY_SIZE_MAX, "key size"
         before = self.writes.get(key)
@@ -222,9 +251,11 @@ class Overlay:
             return EMPTY_ROOT
         new_slots = {key: self.base_size + number for number, key in enumerate(self.new_keys)}
         changed: dict[int, bytes] = {}
+        self.spelt = {}
         for key, value in self.writes.items():
             slot = base.slots.get(key)
-            changed[new_slots[key] if slot is None else slot] = leaf_of(key, value)
+            data = self.spelt[key] = value if isinstance(value, bytes) else codec.encode(value)
+            changed[new_slots[key] if slot is None else slot] = leaf_of(key, data)
         self.nodes = [changed]
         number = 0
         while width > 1:

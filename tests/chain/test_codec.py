@@ -245,35 +245,3 @@ def test_fields_nested_deeper_than_the_bound_are_no_transaction_however_deep_the
 def test_fields_that_hide_depth_in_maps_or_are_no_msgpack_are_no_transaction(fields: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_transaction(make_transaction(real_keys(1)[0], bytes(32), "Withdraw", 1, 1, msgspec.Raw(fields)))
-
-
-class Flat(codec.Structure, frozen=True):
-    """A structure without lists."""
-
-    number: int
-    text: str
-
-
-class Other(codec.Structure, frozen=True):
-    """The same bytes mean something else here."""
-
-    number: int
-    name: str
-
-
-def test_a_memo_takes_bytes_apart_once_and_keeps_kinds_apart() -> None:
-    memo = codec.Memo(2)
-    data = codec.encode(Flat(1, "a"))
-    first = memo.decode(data, Flat)
-    assert memo.decode(data, Flat) is first and memo.decode(data, Other) == Other(1, "a")
-    assert memo.encode(first) == data
-    with pytest.raises(DecodeError):
-        memo.decode(b"\x92\x01", Flat)
-
-
-def test_a_memo_is_bounded_and_forgets_without_harm() -> None:
-    memo = codec.Memo(4)
-    for number in range(100):
-        assert memo.decode(memo.encode(Flat(number, "a")), Flat).number == number
-        assert len(memo._young) + len(memo._old) <= 8
-    assert memo.decode(codec.encode(Flat(0, "a")), Flat) == Flat(0, "a")

@@ -5,8 +5,9 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from watt_chain.state import State
-from watt_chain.tree import EMPTY_ROOT, Overlay, StateTree, leaf_of, root_of
+from watt_chain import codec
+from watt_chain.state import FinalState, State
+from watt_chain.tree import EMPTY_ROOT, Overlay, StateTree, build_tree, leaf_of, root_of
 from watt_wire import merkle
 
 SIZES = 130
@@ -59,6 +60,55 @@ def test_many_writes_at_once_equal_the_naive_tree() -> None:
             values, keys = dict(zip(tree.keys, tree.values, strict=True)), list(tree.keys)
         assert tree.root() == merkle.root([leaf_of(key, values[key]) for key in keys])
         assert all(tree.get(key) == values[key] for key in keys)
+
+
+class Counter(codec.Structure, frozen=True):
+    """A value that may be written as an object."""
+
+    number: int
+
+
+def test_objects_are_what_their_bytes_spell_whatever_is_undone_merged_or_dropped() -> None:
+    chance = random.Random(11)
+    plain, other = StateTree(), StateTree()
+    for step in range(300):
+        if step % 50 == 49:  # a snapshot takes the place of the state, as in `Ledger.install`
+            other.adopt(build_tree(FinalState(other).items()))
+            assert not other.objects
+        state, objects = State(plain, 1), State(other, 1)
+        dropped = State(other, 1)  # another block at the same height
+        for _ in range(chance.randint(0, 9)):
+            marks = state.savepoint(), objects.savepoint()
+            for _ in range(chance.randint(1, 4)):
+                key, value = key_of(chance.randint(0, 30)), Counter(chance.randint(0, 9))
+                state.put(key, codec.encode(value))
+                objects.put(key, value if chance.random() < 0.7 else codec.encode(value))
+                dropped.put(key, Counter(99))
+                _read(objects, key_of(chance.randint(0, 30)))
+            if chance.random() < 0.3:
+                assert objects.root() == state.root()
+            if chance.random() < 0.3:
+                state.rollback(marks[0])
+                objects.rollback(marks[1])
+            dropped.root()
+            assert all(
+                objects.get(key_of(at)) == state.get(key_of(at)) == _read(objects, key_of(at)) for at in range(31)
+            )
+        assert objects.root() == state.root()
+        if chance.random() < 0.8:
+            plain.merge(state.overlay)
+            other.merge(objects.overlay)
+        assert other.root() == plain.root() and (other.keys, other.values) == (plain.keys, plain.values)
+        assert all(_read(FinalState(other), key_of(at)) == plain.get(key_of(at)) for at in range(31))
+        assert all(codec.encode(value) == other.get(key) for key, value in other.objects.items())
+
+
+def _read(state: State | FinalState, key: bytes) -> bytes | None:
+    """What `look` finds, as bytes; bytes are taken apart and kept, as `contract.access.read` does."""
+    found = state.look(key)
+    if isinstance(found, bytes):
+        state.keep(key, codec.decode(found, Counter))
+    return found if found is None or isinstance(found, bytes) else codec.encode(found)
 
 
 def test_an_overlay_changes_nothing_until_it_is_merged() -> None:

@@ -236,7 +236,8 @@ class World:
         if code:
             assert state.overlay.writes == before, f"{kind} was refused ({code}) and wrote"
             assert len(state.messages()) == sent
-        return code, {key: value for key, value in state.overlay.writes.items() if before.get(key) != value}
+        changed = [key for key, value in state.overlay.writes.items() if before.get(key) != value]
+        return code, {key: state.get(key) or b"" for key in changed}
 
     def tick(self, chain: int, time_s: int | None = None) -> None:
         """A block that does nothing but carry the time."""

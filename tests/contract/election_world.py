@@ -19,19 +19,6 @@ from watt_market.engine import Market
 START_S = 1_700_000_000
 
 
-class Reader:
-    """A state without any ledger: what a snapshot holds."""
-
-    def __init__(self, items: list[tuple[bytes, bytes]]) -> None:
-        self.items = dict(items)
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.items.get(key)
-
-    def keys(self, prefix: bytes) -> list[bytes]:
-        return [key for key in self.items if key.startswith(prefix)]
-
-
 class ElectionWorld:
     """A chain with n validators, and a second ledger that only follows it."""
 

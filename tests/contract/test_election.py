@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 from contract_world import GRID, STRANGER, key_of
-from election_world import ElectionWorld, Reader
+from election_world import ElectionWorld
 from watt_chain import crypto, election
 from watt_chain.contract import kinds
 from watt_chain.contract.area import AreaContract
 from watt_chain.contract.objects import ELECTION_KEY
 from watt_chain.election import Demotion, Pledge
 from watt_chain.pbft.messages import Commit, Prepare, PrePrepare
+from watt_chain.state import FinalState
+from watt_chain.tree import build_tree
 from watt_market.engine import Market
 
 ALL = [0, 1, 2, 3]
@@ -94,7 +96,7 @@ def test_a_restart_and_a_snapshot_know_the_order_from_the_state_alone() -> None:
     world = in_term(2, tickets=[0, 1, 3])
     contract = AreaContract(Market())
     for _ in range(70):
-        snapshot = Reader(list(world.ledger.state.items()))
+        snapshot = FinalState(build_tree(world.ledger.state.items()))
         assert list(contract.order(snapshot, world.context())) == world.order()
         world.block(view=1 if world.height % 40 == 0 else 0)
     again = world.new_ledger()

@@ -46,11 +46,7 @@ from watt_chain.state import StateReader
 T = TypeVar("T", bound=msgspec.Struct)
 
 FLAT = frozenset((Account, Signer, Plug, Supply, Pool))
-"""What every transaction reads, and reads again: objects without lists, decoded once per value (`codec.Memo`)."""
-FLAT_MAX = 8192
-"""Values remembered, per half: a few for each of an area's accounts; under 10 MB in all."""
-
-_memo = codec.Memo(FLAT_MAX)
+"""What every transaction reads, and reads again: objects without lists, which the state keeps as objects (tree.py)."""
 
 
 class Refused(Exception):
@@ -74,15 +70,14 @@ def refuse_if(condition: bool, reason: str) -> None:
 
 def read(state: StateReader, key: bytes, kind: type[T]) -> T | None:
     """The object under a key, None when it was never written."""
-    value = state.get(key)
-    if value is None:
-        return None
-    return _memo.decode(value, kind) if kind in FLAT else codec.decode(value, kind)
-
-
-def spell(value: msgspec.Struct) -> bytes:
-    """The bytes of an object of the state."""
-    return _memo.encode(value) if type(value) in FLAT else codec.encode(value)
+    found = state.look(key)
+    if found is None or isinstance(found, kind):
+        return found
+    assert isinstance(found, bytes), "a key has objects of one kind"
+    value = codec.decode(found, kind)
+    if kind in FLAT:
+        state.keep(key, value)
+    return value
 
 
 def signer_of(state: StateReader, public: bytes) -> Signer | None:
@@ -114,8 +109,13 @@ class Session:
         return found
 
     def put(self, key: bytes, value: msgspec.Struct) -> None:
-        """Write an object; equal bytes are not written again."""
-        encoded = spell(value)
+        """Write an object; an equal one is not written again."""
+        kind = type(value)
+        if kind in FLAT:
+            if read(self.state, key, kind) != value:
+                self.state.put(key, value)
+            return
+        encoded = codec.encode(value)
         if self.state.get(key) != encoded:
             self.state.put(key, encoded)
 

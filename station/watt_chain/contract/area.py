@@ -28,7 +28,7 @@ from watt_chain.contract import (
     tickets,
     validators,
 )
-from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of, spell
+from watt_chain.contract.access import Refused, Session, read, refuse, refuse_if, signer_of
 from watt_chain.contract.event import State, Trigger
 from watt_chain.contract.kinds import TABLE, Batch, Place
 from watt_chain.contract.market import Market
@@ -154,7 +154,7 @@ class Keeper:
         assert key is not None, "next_nonce said that this key may sign"
         account = read(state, account_key(key.account), Account)
         assert account is not None, "every signer has an account"
-        state.put(account_key(key.account), spell(replace(account, nonce=account.nonce + 1)))
+        state.put(account_key(key.account), replace(account, nonce=account.nonce + 1))
 
     def resume(self, state: ChainState, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
         """Nobody names other masters from outside the main chain: its own list changes it (CONSENSUS.md 8.8)."""

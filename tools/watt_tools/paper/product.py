@@ -15,7 +15,7 @@ from watt_chain import codec
 from watt_chain.block import OutMessage
 from watt_chain.codec import ZERO32
 from watt_chain.contract import AreaContract, MainContract
-from watt_chain.contract.access import Session, spell
+from watt_chain.contract.access import Session
 from watt_chain.contract.area import genesis_context
 from watt_chain.contract.cross_kinds import CrossLocked, CrossNews, CrossOp, CrossReport
 from watt_chain.contract.cross_objects import (
@@ -157,7 +157,7 @@ class _Area(AreaContract):
     def _settle(self, session: Session, id8: bytes, public: bytes, side: str) -> None:
         """A household with an accepted matching result."""
         account = Account(id8, "user", public, 0, MONEY_U, 0, 0, 0, 0, 60, session.context.chain, 0, False, False)
-        session.state.put(account_key(id8), spell(account))
+        session.state.put(account_key(id8), account)
         session.put(signer_key(id8), Signer(id8, 0, FOREVER))
         sealed = Sealed(id8, ZERO32, 0, True, side, 0, [0], "qualified", "accept", ZERO32, [0], "profile")  # type: ignore[arg-type]
         session.put(sealed_key(EVENT, id8), sealed)
