@@ -58,7 +58,7 @@ class Header(Structure, frozen=True):
     "Hash of the list that certifies the next height (genesis.list_hash); the preimage travels apart."
 
 
-class Receipt(Structure, frozen=True):
+class Receipt(Structure, frozen=True, gc=False):
     """The outcome of one transaction: code "" means accepted, anything else is the reason it was refused."""
 
     txid: Hash32

@@ -33,7 +33,7 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 """(public key, message, signature) -> whether it holds; injected so that a simulator may replace it."""
 
 
-class Transaction(Structure, frozen=True):
+class Transaction(Structure, frozen=True, gc=False):
     """A signed call, as sent."""
 
     payload: bytes
@@ -41,7 +41,7 @@ class Transaction(Structure, frozen=True):
     signature: Signature64
 
 
-class Payload(Structure, frozen=True):
+class Payload(Structure, frozen=True, gc=False):
     """What is signed: which function, on which chain, the signer's running number, and the arguments."""
 
     kind: str
@@ -50,7 +50,7 @@ class Payload(Structure, frozen=True):
     fields: msgspec.Raw
 
 
-class DecodedTransaction(msgspec.Struct, frozen=True):
+class DecodedTransaction(msgspec.Struct, frozen=True, gc=False):
     """A transaction taken apart once; `fields_raw` is left for the contract."""
 
     txid: bytes

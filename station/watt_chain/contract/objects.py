@@ -26,7 +26,7 @@ NO_REGISTER: Final = -1
 "Stands in a register list where no checkpoint was taken at that boundary."
 
 
-class Account(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Account(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """A registered party on one chain. free + escrow + bond is what it owns."""
 
     id: bytes
@@ -48,7 +48,7 @@ class Account(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     warned: bool
 
 
-class Signer(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Signer(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """Which account a key may sign for, and from which to which height (0 = no end)."""
 
     account: bytes
@@ -66,7 +66,7 @@ class User(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     essential: bool
 
 
-class Plug(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Plug(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """An enrolled plug and its last accepted checkpoint (counter 0 = none yet)."""
 
     id: bytes
@@ -140,14 +140,14 @@ class InboxCursor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
     "Its hash: of an earlier block, or another one at that height, nothing is consumed any more."
 
 
-class Supply(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Supply(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """Money that came in and went out; their difference equals the sum of all accounts, always."""
 
     deposited_u: int
     withdrawn_u: int
 
 
-class Pool(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Pool(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """Incentive points held by the grid for this area, and points issued so far."""
 
     points: int
