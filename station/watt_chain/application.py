@@ -37,8 +37,11 @@ class Contract(Protocol):
     def next_nonce(self, state: StateReader, signer: bytes) -> int:
         """The nonce the 64-byte key `signer` must use next; negative when nobody knows the key."""
 
-    def consume_nonce(self, state: State, signer: bytes) -> None:
-        """Count one transaction of `signer`: once per transaction in a block, refused or not, before `execute`."""
+    def consume_nonce(self, state: State, signer: bytes, nonce: int) -> bool:
+        """Count one transaction of `signer`: once per transaction in a block, refused or not, before `execute`.
+
+        False, and nothing is counted, when `nonce` is not what `next_nonce` says.
+        """
 
     def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
         """Who certifies the block after this state, by index; None: those of genesis, for ever."""

@@ -515,9 +515,8 @@ class Ledger:
 
     def _execute(self, state: State, context: BlockContext, tx: DecodedTransaction) -> Receipt:
         """Run one transaction; a refusal leaves only its nonce behind. Raises _Invalid for a wrong nonce."""
-        if tx.nonce != self.contract.next_nonce(state, tx.signer):
+        if not self.contract.consume_nonce(state, tx.signer, tx.nonce):
             raise _Invalid("nonce")
-        self.contract.consume_nonce(state, tx.signer)
         mark = state.savepoint()
         code = "" if self._is_word(tx) else self.contract.execute(state, context, tx)
         if code:

@@ -76,9 +76,11 @@ class CountingContract:
         found = state.get(b"nonce/" + crypto.id8(signer))
         return 1 if found is None else codec.decode(found, int) + 1
 
-    def consume_nonce(self, state: State, signer: bytes) -> None:
-        nonce = self.next_nonce(state, signer)
+    def consume_nonce(self, state: State, signer: bytes, nonce: int) -> bool:
+        if nonce != self.next_nonce(state, signer):
+            return False
         state.put(b"nonce/" + crypto.id8(signer), codec.encode(nonce))
+        return True
 
     def resume(self, state: State, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
         word = codec.decode(tx.fields_raw, Resume)

@@ -228,8 +228,7 @@ class World:
         )
         state = ChainState(ledger._tree, chain)  # an overlay: the ledger's own state is not touched
         ledger.contract.begin(state, context)
-        if ledger.contract.next_nonce(state, key.public) > 0:
-            ledger.contract.consume_nonce(state, key.public)
+        ledger.contract.consume_nonce(state, key.public, ledger.contract.next_nonce(state, key.public))
         before = dict(state.overlay.writes)
         sent = len(state.messages())
         code = ledger.contract.execute(state, context, tx)

@@ -54,8 +54,11 @@ class Toy:
         raw = state.get(b"nonce/" + crypto.id8(signer))
         return 1 + (codec.decode(raw, int) if raw else 0)
 
-    def consume_nonce(self, state: State, signer: bytes) -> None:
-        state.put(b"nonce/" + crypto.id8(signer), codec.encode(self.next_nonce(state, signer)))
+    def consume_nonce(self, state: State, signer: bytes, nonce: int) -> bool:
+        if nonce != self.next_nonce(state, signer):
+            return False
+        state.put(b"nonce/" + crypto.id8(signer), codec.encode(nonce))
+        return True
 
     def resume(self, state: State, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
         return "unknown-kind"

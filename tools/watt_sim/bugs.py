@@ -360,7 +360,12 @@ _EXECUTION = (
     _bug(
         "nonce-unchecked",
         "3.2",
-        (_LEDGER, "Ledger._execute", "tx.nonce != self.contract.next_nonce(state, tx.signer)", "False"),
+        (
+            _LEDGER,
+            "Ledger._execute",
+            "(state, tx.signer, tx.nonce)",
+            "(state, tx.signer, self.contract.next_nonce(state, tx.signer))",
+        ),
     ),
     _bug(
         "nonce-counted-for-accepted-only",
@@ -369,8 +374,8 @@ _EXECUTION = (
         (
             _LEDGER,
             "Ledger._execute",
-            "self.contract.consume_nonce(state, tx.signer)",
-            "mark = state.savepoint(); self.contract.consume_nonce(state, tx.signer)",
+            "if not self.contract.consume_nonce",
+            "mark = state.savepoint()\n        if not self.contract.consume_nonce",
         ),
     ),
     _bug(

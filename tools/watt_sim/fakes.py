@@ -114,9 +114,12 @@ class TallyContract:
         found = state.get(b"nonce/" + id8(signer))
         return 1 if found is None else codec.decode(found, int) + 1
 
-    def consume_nonce(self, state: State, signer: bytes) -> None:
+    def consume_nonce(self, state: State, signer: bytes, nonce: int) -> bool:
         """One more."""
-        state.put(b"nonce/" + id8(signer), codec.encode(self.next_nonce(state, signer)))
+        if nonce != self.next_nonce(state, signer):
+            return False
+        state.put(b"nonce/" + id8(signer), codec.encode(nonce))
+        return True
 
     def resume(self, state: State, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
         """Nobody replaces the list but the list itself."""

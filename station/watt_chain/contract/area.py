@@ -142,19 +142,16 @@ class Keeper:
 
     def next_nonce(self, state: StateReader, signer: bytes) -> int:
         """The nonce that this public key must use next; UNKNOWN_NONCE for a key that may not sign."""
-        key = signer_of(state, signer)
-        if key is None or key.to_height != FOREVER:
-            return UNKNOWN_NONCE
-        account = read(state, account_key(key.account), Account)
+        account = _caller(state, signer)
         return UNKNOWN_NONCE if account is None else account.nonce + 1
 
-    def consume_nonce(self, state: ChainState, signer: bytes) -> None:
-        """Count one transaction of this key; called before `execute`, kept when the call is refused."""
-        key = signer_of(state, signer)
-        assert key is not None, "next_nonce said that this key may sign"
-        account = read(state, account_key(key.account), Account)
-        assert account is not None, "every signer has an account"
-        state.put(account_key(key.account), replace(account, nonce=account.nonce + 1))
+    def consume_nonce(self, state: ChainState, signer: bytes, nonce: int) -> bool:
+        """Count one transaction of this key if it carries the next nonce; kept when the call is refused."""
+        account = _caller(state, signer)
+        if account is None or nonce != account.nonce + 1:
+            return False
+        state.put(account_key(account.id), replace(account, nonce=nonce))
+        return True
 
     def resume(self, state: ChainState, context: BlockContext, previous: bytes, tx: DecodedTransaction) -> str:
         """Nobody names other masters from outside the main chain: its own list changes it (CONSENSUS.md 8.8)."""
@@ -174,6 +171,14 @@ class Keeper:
     def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
         """The list of the next height."""
         return validators.seats(state)
+
+
+def _caller(state: StateReader, signer: bytes) -> Account | None:
+    """The account that a key may sign for now."""
+    key = signer_of(state, signer)
+    if key is None or key.to_height != FOREVER:
+        return None
+    return read(state, account_key(key.account), Account)
 
 
 class AreaContract(Keeper):

@@ -260,9 +260,12 @@ class Contract:
         found = state.get(_nonce_key(signer))
         return -1 if found is None else codec.decode(found, int) + 1
 
-    def consume_nonce(self, state: State, signer: bytes) -> None:
+    def consume_nonce(self, state: State, signer: bytes, nonce: int) -> bool:
         """One more."""
-        state.put(_nonce_key(signer), codec.encode(self.next_nonce(state, signer)))
+        if nonce != self.next_nonce(state, signer):
+            return False
+        state.put(_nonce_key(signer), codec.encode(nonce))
+        return True
 
     def seats(self, state: StateReader) -> tuple[Seat, ...] | None:
         """The validators of genesis, for ever."""
