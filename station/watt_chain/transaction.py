@@ -9,6 +9,7 @@ signatures of one payload share the id, and only one of them may have been check
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from watt_wire import merkle
@@ -28,6 +29,8 @@ stack is: one node would take a transaction that another, or the same node elsew
 
 VERIFIED_MAX = 65536
 """Signature checks remembered, per half: two minutes at 1,000 transactions a second; 100 bytes each."""
+
+_decode_any = msgspec.msgpack.Decoder().decode
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 """(public key, message, signature) -> whether it holds; injected so that a simulator may replace it."""
@@ -68,20 +71,31 @@ class DecodedTransaction(msgspec.Struct, frozen=True, gc=False):
     signature: bytes = b""
 
 
+_NESTS = frozenset((list, tuple, dict))
+"""What has something inside; a tuple is an array as a map's key."""
+
+
 def _check_fields(fields: msgspec.Raw) -> None:
     """Raises DecodeError when `fields` is nested too deep; what else it holds is for the contract to judge."""
     try:
-        level = [msgspec.msgpack.decode(fields)]
+        value = _decode_any(fields)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise codec.DecodeError(f"fields: {error}"[:200]) from None
-    for _ in range(FIELDS_DEPTH_MAX + 1):
-        level = [value for value in level if type(value) in (list, tuple, dict)]  # a tuple: an array as a map's key
-        if not level:
-            return
-        level = [inner for value in level for inner in value] + [
-            inner for value in level if type(value) is dict for inner in value.values()
-        ]
-    raise codec.DecodeError(f"fields: more than {FIELDS_DEPTH_MAX} arrays deep")
+    if type(value) in _NESTS:
+        _check_depth(value, 1)
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    """Raises DecodeError when something in `value`, which is an array at this depth, is nested too deep."""
+    if depth > FIELDS_DEPTH_MAX:
+        raise codec.DecodeError(f"fields: more than {FIELDS_DEPTH_MAX} arrays deep")
+    for inner in value:
+        if type(inner) in _NESTS:
+            _check_depth(inner, depth + 1)
+    if type(value) is dict:
+        for inner in value.values():
+            if type(inner) in _NESTS:
+                _check_depth(inner, depth + 1)
 
 
 def make_transaction(
