@@ -6,6 +6,7 @@ in it follows from the segment, so a lost or damaged index is made again, and an
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from watt_chain import codec
 from watt_chain.codec import DecodeError, Structure
@@ -49,7 +50,7 @@ class SegmentIndex:
         """Its file."""
         return f"blocks-{base:012d}.idx"
 
-    def add(self, offset: int, txids: list[bytes], last_sequences: list[tuple[int, int]]) -> None:
+    def add(self, offset: int, txids: Sequence[bytes], last_sequences: list[tuple[int, int]]) -> None:
         """The next block."""
         self.offsets.append(offset)
         height = self.base + len(self.offsets)

@@ -66,13 +66,18 @@ def decode_stored(payload: bytes) -> StoredBlock:
     return codec.decode(payload, StoredBlock, MAX_RECORD)
 
 
-def content_of(stored: StoredBlock) -> tuple[list[bytes], list[tuple[int, int]]]:
-    """(transaction ids, [(target chain, last sequence)]) of a block, for the index. Raises DecodeError."""
-    block = codec.decode(codec.decode(stored.certified, CertifiedBlock).block, Block)
+def txids_of(certified: bytes) -> list[bytes]:
+    """Ids of the transactions of a block, for the index. Raises DecodeError."""
+    block = codec.decode(codec.decode(certified, CertifiedBlock).block, Block)
+    return [txid(tx) for tx in block.transactions]
+
+
+def last_sequences_of(stored: StoredBlock) -> list[tuple[int, int]]:
+    """[(target chain, last sequence)] of a block, for the index. Raises DecodeError."""
     last: dict[int, int] = {}
     for message in stored.out_messages():
         last[message.target_chain] = message.sequence
-    return [txid(tx) for tx in block.transactions], sorted(last.items())
+    return sorted(last.items())
 
 
 class BlockLog:
@@ -158,7 +163,8 @@ class BlockLog:
                     index.base = self._check_title(payload, base, name)
                     first = False
                     continue
-                index.add(at, *content_of(decode_stored(payload)))
+                stored = decode_stored(payload)
+                index.add(at, txids_of(stored.certified), last_sequences_of(stored))
         except (Damage, DecodeError) as found:
             damage = str(found)
         if not damage and base is not None and (first or scan.end < scan.size):
@@ -256,8 +262,14 @@ class BlockLog:
         """Height of the last stored block; `base` when there is none."""
         return self._index.base + len(self._offsets)
 
-    def add(self, certified: bytes, codes: Sequence[str] = (), messages: Sequence[bytes] = ()) -> None:
-        """Store the next block durably."""
+    def add(
+        self,
+        certified: bytes,
+        codes: Sequence[str] = (),
+        messages: Sequence[bytes] = (),
+        txids: Sequence[bytes] | None = None,
+    ) -> None:
+        """Store the next block durably. `txids`: of its transactions, when they are at hand."""
         index = self._index
         if (
             len(self._offsets) >= self._segment_blocks
@@ -266,8 +278,9 @@ class BlockLog:
         ):
             self._close_segment()
         stored = StoredBlock(certified, list(codes), list(messages))
-        content = content_of(stored)
-        self._index.add(self._log.append(codec.encode(stored)), *content)
+        txids = txids_of(certified) if txids is None else txids
+        last_sequences = last_sequences_of(stored)
+        self._index.add(self._log.append(codec.encode(stored)), txids, last_sequences)
 
     def _close_segment(self) -> None:
         index = self._index

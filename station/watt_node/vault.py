@@ -184,7 +184,8 @@ class Vault:
     def store(self, certified: bytes, applied: AppliedBlock) -> None:
         """Store the next block durably."""
         stored = stored_of(certified, applied)
-        self._blocks.add(stored.certified, stored.codes, stored.messages)
+        txids = [receipt.txid for receipt in applied.receipts]
+        self._blocks.add(stored.certified, stored.codes, stored.messages, txids)
 
     def accept_disk(self) -> str:
         """End a doubt because a person says that no newer disk exists; what the doubt was, "" when there was none."""
