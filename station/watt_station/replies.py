@@ -119,11 +119,8 @@ class Replies:
         """A block is final: receipts for the users served here, and a notice when an event moved."""
         self._latest = frozenset(tx.txid for tx in applied.transactions)
         for tx in applied.transactions:
-            asked = self._expected.pop(tx.txid, None)
-            if self._serving_node(tx.signer_id) != self._index:
-                continue
-            gateway = asked or self._gateways.get(tx.signer_id)
-            if gateway is not None:
+            gateway = self._expected.pop(tx.txid, None) or self._gateways.get(tx.signer_id)
+            if gateway is not None and self._serving_node(tx.signer_id) == self._index:
                 self.receipt(tx.txid, gateway)
         moved = self._moved_events()
         numbers, proposer = self._numbers(), applied.header.proposer
