@@ -193,7 +193,8 @@ class Ledger:
             if size > BLOCK_SIZE_MAX or len(kept) == BLOCK_TRANSACTIONS_MAX:
                 raise ValueError("more transactions than a block can hold")
             kept.append(tx)
-        executed, header_bytes = self._close(state, context, view, kept, receipts)
+        root = root_of([tx.digest for tx in kept])
+        executed, header_bytes = self._close(state, context, view, kept, receipts, root)
         self._keep(block_hash(self.network, header_bytes), executed)
         return Block(header_bytes, [tx.raw for tx in kept])
 
@@ -226,7 +227,7 @@ class Ledger:
             except _Invalid as invalid:
                 return str(invalid)
             decoded.append(tx)
-        executed, ours = self._close(state, context, header.view, decoded, receipts)
+        executed, ours = self._close(state, context, header.view, decoded, receipts, header.tx_root)
         if ours != block.header:
             return _difference(header, executed.header)
         self._keep(hash_, executed)
@@ -530,8 +531,9 @@ class Ledger:
         view: int,
         txs: list[DecodedTransaction],
         receipts: list[Receipt],
+        tx_root: bytes,
     ) -> tuple[_Executed, bytes]:
-        """The header over what was executed, and its bytes."""
+        """The header over what was executed, and its bytes. `tx_root`: that of `txs`."""
         receipt_bytes = tuple(codec.encode(receipt) for receipt in receipts)
         header = Header(
             HEADER_VERSION,
@@ -542,7 +544,7 @@ class Ledger:
             view,
             context.time_s,
             context.proposer,
-            root_of([tx.digest for tx in txs]),
+            tx_root,
             root_of([merkle.leaf_hash(data) for data in receipt_bytes]),
             state.root(),
             messages_root(state.messages()),
