@@ -196,15 +196,16 @@ class _Spent:
         return self.total(name) * 1e6 / self._each
 
     def parts(self) -> dict[str, float]:
-        """CPU by part: the threads' own clock, and the rest by the samples of the main thread."""
+        """CPU by part: the threads' and the syncs' own clocks, and the rest by the samples of the main thread."""
         samples = {
             part: sum(after["samples"].get(part, 0) - before["samples"].get(part, 0) for before, after in self._pairs)
             for part in PARTS
         }
-        main_us = self.us("cpu_s") - self.us("worker_s")
+        main_us = self.us("cpu_s") - self.us("worker_s") - self.us("sync_cpu_s")
         whole = max(1, sum(samples.values()))
         parts = {part: main_us * count / whole for part, count in samples.items()}
         parts["verify"] += self.us("worker_s")
+        parts["disk"] += self.us("sync_cpu_s")
         return parts
 
 
