@@ -207,7 +207,10 @@ class World:
         """What is final for an honest node, whether it lives to write it down or not."""
         assert station.ledger is not None
         if output.installed is not None:
+            known = self.watch.reference.height
             self.watch.installed(station.node, output.installed, self.members.lists_ahead())
+            if self.watch.reference.height > known:
+                self.books = None  # nobody honest has seen the blocks before: what was spent in them is not known
         for certified, applied in zip(output.commit, output.applied, strict=True):
             known = self.watch.reference.height
             self.watch.final(station.node, certified, START_S + self.now_ms // 1000, station.ledger.changes)
