@@ -10,15 +10,17 @@ from watt_chain import codec
 from watt_chain.block import Header
 from watt_chain.contract import kinds
 from watt_chain.contract.cross_kinds import CrossLocked, CrossNews, CrossReport
+from watt_chain.genesis import Validator, list_hash
 from watt_wire import merkle
 
-from watt_sim.streets import EVENT, anchor_of, anchored_height, cursor_of
+from watt_sim.streets import EVENT, Made, anchor_of, anchored_height, cursor_of
 from watt_sim.violation import Violation
 
 if TYPE_CHECKING:
     from watt_chain.crypto import PrivateKey
 
     from watt_sim.areas import Areas
+    from watt_sim.streets import Chain
 
 HARMLESS = ("stale", "sequence", "proof", "height", "previous", "outbox", "message", "chain", "busy", "quarantine")
 """Reasons for which carried bytes are refused."""
@@ -50,7 +52,7 @@ class Carriers:
         for made in sorted(waiting, key=lambda one: one.height)[:most]:
             self._world.anchor(made)
 
-    def _across(self, source: int, target: int, most: int) -> None:
+    def _across(self, source: int, target: int, most: int, known_only: bool = False) -> None:
         world = self._world
         cursor = cursor_of(world.chains[target], source)
         chain = world.chains[source]
@@ -61,9 +63,18 @@ class Carriers:
             if made.height <= cursor.height and made.applied.block_hash != cursor.hash:
                 continue  # nobody takes it any more
             inbox = made.inbox(target, cursor.sequence)
-            if inbox is not None and sent < most:
+            if inbox is not None and sent < most and not (known_only and self._is_unknown(target, chain, made)):
                 world.put(target, self._chance.choice(world.chains[target].keys), "Inbox", inbox)
                 sent += 1
+
+    def _is_unknown(self, target: int, chain: "Chain", made: Made) -> bool:
+        """Whether a chain cannot know who certified a block: a change of list that was never anchored stays unknown."""
+        held = self._world.chains[target].ledger.state.get(b"validators/%d" % chain.number)
+        before = next((one.applied.header for one in chain.made if one.height == made.height - 1), None)
+        if held is None or before is None:
+            return False
+        listed = [Validator(*one) for one in codec.decode(held, list)[1]]
+        return list_hash(listed) != before.next_validators
 
     def carry_everything(self) -> None:
         """All that is due, once; what that causes is due in the next round."""
@@ -76,7 +87,7 @@ class Carriers:
         for target in world.network.areas:
             for source in world.chains:
                 if source != target:
-                    self._across(source, target, 1000)
+                    self._across(source, target, 1000, known_only=True)
             while world.queues[target] and world.block(target) is not None:
                 pass
 
