@@ -5,10 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from watt_sim import planting
 from watt_sim.batch import Summary
+from watt_sim.bugs import BUGS
 from watt_sim.config import CRASH_POINTS, Config, Event, draw
 from watt_sim.control import run_control
 from watt_sim.mutants import hunt_all
+from watt_sim.planting import Mutant
 from watt_sim.run import Result, run_config, run_seed
 from watt_sim.shrink import shrink
 from watt_sim.twins import configure, run_scenario, scenario_count
@@ -113,6 +116,17 @@ def hashes(hash_seed: str) -> str:
 
 def test_a_seed_gives_the_same_run_in_every_process() -> None:
     assert hashes("1") == hashes("2") == f"{[run_seed(seed, 4).hash for seed in range(30, 50)]}\n"
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_every_planted_bug_still_fits_the_core(bug: Mutant) -> None:
+    planting.check(bug)
+
+
+def test_a_bug_whose_place_has_changed_is_reported() -> None:
+    edit = planting.Edit("watt_chain.genesis", "quorum", "no such text", "")
+    with pytest.raises(planting.PlantError, match="quorum has 0 times"):
+        planting.check(Mutant("x", "1", (edit,)))
 
 
 @pytest.mark.parametrize("name", ["lock-ignored", "lock-forgotten-at-restart", "client-counts-one-twice"])

@@ -375,7 +375,7 @@ _EXECUTION = (
             _LEDGER,
             "Ledger._execute",
             "if not self.contract.consume_nonce",
-            "mark = state.savepoint()\n        if not self.contract.consume_nonce",
+            "mark = state.savepoint()\n    if not self.contract.consume_nonce",
         ),
     ),
     _bug(

@@ -81,11 +81,11 @@ LISTS = (
         "8.2",
         (_LISTS, "begin", "now.next_from != acting", "not now.next_from"),
     ),
-    _bug("removed-key-signs-on", "8.2", (_LISTS, "begin", "if validator not in now.next:", "if False:")),
+    _bug("removed-key-signs-on", "8.2", (_LISTS, "_take_over", "if validator not in now.next:", "if False:")),
     _bug(
         "old-key-comes-back",
         "8.2",
-        (_LISTS, "change", 'Signer) is not None, "key-used"', 'Signer) is not None and False, "key-used"'),
+        (_LISTS, "_check_list", 'Signer) is not None, "key-used"', 'Signer) is not None and False, "key-used"'),
     ),
 )
 

@@ -49,18 +49,40 @@ def plant(mutant: Mutant) -> None:
         _apply(edit)
 
 
-def _apply(edit: Edit) -> None:
-    module = import_module(edit.module)
-    owner: Any = module
+def check(mutant: Mutant) -> None:
+    """See whether a bug still fits the core; nothing is changed. Raises PlantError or SyntaxError."""
+    sources: dict[tuple[str, str], str] = {}
+    for edit in mutant.edits:
+        place = edit.module, edit.place
+        source = _changed(edit, sources.get(place) or _source_of(_found(edit)[2]))
+        compile(source, f"<planted in {edit.place}>", "exec")
+        sources[place] = source
+
+
+def _found(edit: Edit) -> tuple[Any, str, Any]:
+    """(owner, name, function) of the place of an edit."""
+    owner: Any = import_module(edit.module)
     *outer, name = edit.place.split(".")
     for part in outer:
         owner = getattr(owner, part)
-    before = owner.__dict__[name]
-    source = getattr(before, PLANTED, None) or textwrap.dedent(inspect.getsource(before))
+    return owner, name, owner.__dict__[name]
+
+
+def _source_of(function: Any) -> str:
+    return getattr(function, PLANTED, None) or textwrap.dedent(inspect.getsource(function))
+
+
+def _changed(edit: Edit, source: str) -> str:
     if source.count(edit.old) != 1:
         raise PlantError(f"{edit.module}.{edit.place} has {source.count(edit.old)} times: {edit.old!r}")
+    return source.replace(edit.old, edit.new)
+
+
+def _apply(edit: Edit) -> None:
+    module = import_module(edit.module)
+    owner, name, before = _found(edit)
+    source = _changed(edit, _source_of(before))
     made: dict[str, Any] = {}
-    source = source.replace(edit.old, edit.new)
     exec(compile(source, f"<planted in {edit.place}>", "exec"), module.__dict__, made)
     setattr(made[name], PLANTED, source)
     setattr(owner, name, made[name])
