@@ -14,16 +14,20 @@ from watt_chain.pbft.config import STATE_MISSES_MAX, SYNC_TIMEOUT_MS
 from watt_chain.pbft.messages import (
     NO_SIGNATURE,
     Frame,
+    Prepare,
     Prepared,
+    PrePrepare,
     StateOffer,
     StatePart,
     StateRequest,
     Status,
     open_any,
+    signed_bytes,
 )
 from watt_chain.pbft.outputs import DOUBT, Record
 from watt_chain.snapshot import CHUNK_SLOTS, FrozenState, Manifest, StateRange
 from watt_chain.state import State
+from watt_wire import merkle
 
 KEYS = [FalseKey(f"node{index}") for index in range(4)]
 GENESIS = make_genesis([key.public for key in KEYS])
@@ -44,11 +48,12 @@ def make_replica(
     contract: CountingContract | None = None,
     manifest: Manifest | None = None,
     parts: list[StateRange] | None = None,
+    floor: int = 0,
 ) -> Replica:
     ledger = Ledger(GENESIS, 1, contract or CountingContract(), verify=false_verify)
     config = ReplicaConfig(0, KEYS[0], lambda now_ms: START_S + now_ms // 1000, verify=false_verify)
     replica = Replica(config, ledger)
-    replica.restore(records, 1000, 0, manifest, parts or [])
+    replica.restore(records, 1000, floor, manifest, parts or [])
     return replica
 
 
@@ -79,6 +84,51 @@ def test_what_others_say_later_still_founds_a_network() -> None:
     assert replica.doubt == "missing"
     hear(replica, 2, Status(1, 2, 0, 0, False))
     assert not replica.doubt
+
+
+def test_one_liar_that_claims_blocks_does_not_keep_a_validator_silent() -> None:
+    replica = make_replica([])
+    assert replica.status()["silent"] == "asking"
+    hear(replica, 3, Status(1, 3, 900, 0, False))
+    assert replica.status()["silent"] == "asking"
+    hear(replica, 1, Status(1, 1, 0, 0, False))
+    assert replica.status()["silent"] == ""
+
+
+def is_prepared(replica: Replica) -> bool:
+    """Whether the replica supports a good block of height 1 that its leader proposes."""
+    ledger = Ledger(GENESIS, 1, CountingContract(), verify=false_verify)
+    tx = make_tx(FalseKey("user"), ledger.network, 1)
+    leader = ledger.schedule.leader(1, 0)
+    block = ledger.build(0, leader, START_S + 1, [tx])
+    message = PrePrepare(1, leader, 1, 0, block.header, [merkle.leaf_hash(tx)])
+    body = codec.encode(message)
+    frame = codec.encode(Frame(body, KEYS[leader].sign(signed_bytes(ledger.network, message, body))))
+    assert replica.submit(tx, 1000) == ""
+    replica.receive(leader, frame, 1000)
+    output = replica.take_output()
+    sent = [open_any(frame)[1] for _, frame in output.send]
+    assert not output.rejected
+    return any(isinstance(one, Prepare) for one in sent)
+
+
+def test_a_validator_supports_a_block_only_while_it_trusts_its_memory() -> None:
+    trusting, below, doubting = make_replica([]), make_replica([], floor=1), in_doubt()
+    for replica, silent in ((trusting, ""), (below, "below-floor")):
+        for sender in (1, 2):
+            hear(replica, sender, Status(1, sender, 0, 0, False))
+        assert replica.status()["silent"] == silent
+    assert is_prepared(trusting)
+    assert not is_prepared(below), "its votes of height 1 may be forgotten"
+    assert not is_prepared(doubting)
+
+
+def test_a_state_whose_certificate_does_not_hold_is_refused() -> None:
+    ledger, whole = Ledger(GENESIS, 1, WideContract(), verify=false_verify), frozen()[0].manifest()
+    view, votes = codec.decode(whole.certificate, list)
+    forged = codec.encode([view, [*votes[:-1], [votes[-1][0], bytes(64)]]])
+    with pytest.raises(DecodeError, match="certificate"):
+        ledger.check_final(replace(whole, certificate=forged))
 
 
 def frozen() -> list[FrozenState]:
