@@ -226,6 +226,13 @@ def test_prepares_of_others_do_not_make_us_commit_to_it() -> None:
     assert not bench.votes()
 
 
+def test_what_no_leader_can_put_into_a_block_is_not_waited_for() -> None:
+    """The regulator's word for an area in quarantine counts where nodes were told it (CONSENSUS.md 8.8)."""
+    bench = Bench(settings=PATIENT)
+    assert bench.replica.submit(make_tx(USER, NETWORK, 1, "Resume"), bench.now_ms) == "not-first"
+    assert not len(bench.replica.pool)
+
+
 def test_after_f_plus_1_leaders_nobody_objects() -> None:
     """Progress never hangs on the lists: one of these leaders was honest, and lacks what we have."""
     bench = waiting()

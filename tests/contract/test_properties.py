@@ -17,6 +17,9 @@ from watt_wire import checkpoint as wire
 
 STARTS = [State.COMMIT, State.REVEAL, State.MATCHED, State.CONFIRMED, State.DELIVERING, State.METERED, State.SETTLED]
 
+AREA_CALLS = [row for row in kinds.TABLE if row[0] == "area" and row[1] != "Resume"]
+"""A Resume never comes to the contract as a call: no block is built with one that does not begin it."""
+
 
 def of_fields(kind: type[msgspec.Struct]) -> st.SearchStrategy[list[object]]:
     """Arrays that have the form of a kind's fields more often than not."""
@@ -55,7 +58,7 @@ class Chaos(RuleBasedStateMachine):
         refused, _ = self.world.dry(1, key, kind, fields)  # type: ignore[arg-type]
         assert self.world.call(1, key, kind, fields) == refused  # type: ignore[arg-type]
 
-    @rule(data=st.data(), who=st.integers(0, 20), row=st.sampled_from([row for row in kinds.TABLE if row[0] == "area"]))
+    @rule(data=st.data(), who=st.integers(0, 20), row=st.sampled_from(AREA_CALLS))
     def anything(self, data: st.DataObject, who: int, row: tuple[str, str]) -> None:
         self.send(who, row[1], data.draw(of_fields(kinds.TABLE[row].fields)))  # type: ignore[index]
 

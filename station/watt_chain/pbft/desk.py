@@ -36,6 +36,10 @@ class Application(Protocol):
     head: Head
 
     @property
+    def resuming(self) -> bool:
+        """Whether the next block begins with the regulator's word."""
+
+    @property
     def schedule(self) -> Schedule:
         """Who leads the views of the height after the head."""
 

@@ -16,6 +16,7 @@ from watt_chain.pbft.inclusion import wanted
 from watt_chain.pbft.messages import GOSSIP_BYTES_MAX, GOSSIP_TRANSACTIONS_MAX, Attest, Bodies, Fetch, Gossip
 from watt_chain.pbft.round import Proposal, Round
 from watt_chain.pool import Pool
+from watt_chain.resume import RESUME
 from watt_chain.transaction import DecodedTransaction, decode_transaction, is_signed
 
 
@@ -46,6 +47,8 @@ class Exchange:
         desk, known = self._desk, self._desk.app.verified
         if tx.chain != desk.app.chain:
             return "tx-chain"
+        if tx.kind == RESUME and not desk.app.resuming:  # CONSENSUS.md 8.8: no leader could put it into a block
+            return self.pool.refuse("not-first")
         next_nonce = desk.app.next_nonce(tx.signer)
         reason = self.pool.refusal(tx, next_nonce)
         if reason:
