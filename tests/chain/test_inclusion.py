@@ -226,6 +226,14 @@ def test_prepares_of_others_do_not_make_us_commit_to_it() -> None:
     assert not bench.votes()
 
 
+def test_what_waits_is_sent_again_every_second_however_short_the_heights_are() -> None:
+    bench = Bench(settings={**PATIENT, "resend_ms": 20_000})
+    bench.submit(tx(2))  # nonce 1 is missing: it stays
+    rounds = [[m for m in bench.wait(GOSSIP_REPEAT_MS) if isinstance(m, Gossip)] for _ in range(3)]
+    assert [len(sent) for sent in rounds] == [6, 3, 3], "at once and after a second, to three others; then every second"
+    assert all(m.transactions == [tx(2)] for sent in rounds for m in sent)
+
+
 def test_what_no_leader_can_put_into_a_block_is_not_waited_for() -> None:
     """The regulator's word for an area in quarantine counts where nodes were told it (CONSENSUS.md 8.8)."""
     bench = Bench(settings=PATIENT)

@@ -27,6 +27,8 @@ HEAL_PATIENCES = 6
 """Longest patience times this, plus f: time for everything to become final after the network works again."""
 FRESH_PATIENCES = 4
 """Shortest patience times this, times n: time for one more transaction once all is well; any f leaders may be bad."""
+REST_MS = 4000
+"""Before that phase: what was lost before is sent again within a second, and checked or attested 1.5 s later."""
 FOREVER_MS = 1 << 62
 POOL_MAX = 20_000
 PUMP_MS = 40
@@ -256,6 +258,7 @@ class Runner:
         limit_ms = FRESH_PATIENCES * n * config.settings["timeout_ms"]
         if len(self._validators()) < len(self.core()):  # 8.4: who only follows asks one after the other, dead ones too
             limit_ms += world.nodes * config.settings["status_ms"]
+        world.run(world.now_ms + REST_MS)
         world.calm = True
         for turn in range(n + 1):
             user = turn % len(world.users)

@@ -33,6 +33,8 @@ class Exchange:
         self._asked = 0
         self.due_ms: int | None = None
         "When the fresh ones are to be sent."
+        self.repeat_ms: int | None = None
+        "When what waits is to be sent again; on a clock of its own, because heights may be short."
 
     def take(self, tx: bytes, verified: bool, shared: bool) -> str:
         """Let a transaction wait for a block; "" or the reason why not. Cheap reasons come before the signature."""
@@ -70,6 +72,8 @@ class Exchange:
             if self.due_ms is None:
                 self.due_ms = desk.now_ms + GOSSIP_DELAY_MS
         self.pool.insert(tx, desk.now_ms, next_nonce)
+        if self.repeat_ms is None:
+            self.repeat_ms = desk.now_ms + GOSSIP_REPEAT_MS
         return ""
 
     def _may_believe(self, tx: DecodedTransaction, shared: bool) -> bool:
@@ -107,6 +111,7 @@ class Exchange:
         urgent = [tx.raw for tx in wanted(self.pool, self._desk)]
         waiting = [tx.raw for tx in self.pool.waiting(now_ms - GOSSIP_REPEAT_MS, GOSSIP_REPEAT_COUNT)]
         self._gossip(list(dict.fromkeys(urgent + waiting)))
+        self.repeat_ms = now_ms + GOSSIP_REPEAT_MS if len(self.pool) else None
 
     def receive_gossip(self, sender: int, message: Gossip) -> None:
         """Take a peer's transactions; what is wrong with them is held against the peer only if it must have seen it."""

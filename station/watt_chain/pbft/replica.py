@@ -171,6 +171,7 @@ class Replica:
         if self._resend_ms is not None and now_ms >= self._resend_ms:
             self._resend_ms = None
             self._agreement.resend()
+        if self._exchange.repeat_ms is not None and now_ms >= self._exchange.repeat_ms:
             self._exchange.repeat()
         if self._status_ms is None or now_ms >= self._status_ms:
             self._status_ms = now_ms + self._desk.config.status_ms
@@ -185,6 +186,7 @@ class Replica:
         """When `expire` has something to do, if nothing else happens before."""
         candidates = (
             self._exchange.due_ms,
+            self._exchange.repeat_ms,
             self._exchange.attest.due_ms(),
             self._catch_up.due_ms,
             self._resend_ms,
