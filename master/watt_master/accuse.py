@@ -43,6 +43,8 @@ KIND = "Fork"
 PROOF_BYTES_MAX = 2 * (HEADER_SIZE_MAX + CERTIFICATE_SIZE_MAX) + 64
 """Two headers with their certificates."""
 WAIT_MOST_S = 3600
+RETRY_S = 1.0
+"""Between two tries to hand in a call that nobody took."""
 """A main chain that makes no block for an hour needs a person before this call does."""
 TAKEN = ("", "duplicate", "final", "nonce-used", "nonce-taken")
 """Answers after which a block says what became of the call, or that another call of the key was faster."""
@@ -160,6 +162,11 @@ async def accuse(copy: Copy, key: PrivateKey, proof: Proof) -> tuple[int, list[s
         code = copy.tried(tx)
         if not code:
             answer = await copy.remote.submit(tx)
+            for _ in range(TRIES_MAX):  # a connection may be refused for a moment: a node takes so many in a while
+                if answer != "unreachable":
+                    break
+                await asyncio.sleep(RETRY_S)
+                answer = await copy.remote.submit(tx)
             if answer not in TAKEN:
                 raise AccuseError(f"no master takes the call: {answer}")
             await copy.follow(lambda tx=tx, nonce=nonce: txid(tx) in copy.codes or _passed(copy, key, nonce))  # type: ignore[misc]
