@@ -31,6 +31,7 @@ from watt_node.config import load
 from watt_node.log import Log
 from watt_node.names import chain_name
 from watt_node.node import load_genesis
+from watt_node.peers import HEARTBEAT_S
 from watt_node.remote import Remote
 from watt_wire import merkle
 
@@ -43,9 +44,10 @@ KIND = "Fork"
 PROOF_BYTES_MAX = 2 * (HEADER_SIZE_MAX + CERTIFICATE_SIZE_MAX) + 64
 """Two headers with their certificates."""
 WAIT_MOST_S = 3600
-RETRY_S = 1.0
-"""Between two tries to hand in a call that nobody took."""
 """A main chain that makes no block for an hour needs a person before this call does."""
+RETRY_S = HEARTBEAT_S / 2
+"""Between two tries to hand in a call that nobody took: a node that has too many followers of our name notices within
+HEARTBEAT_S which of them are gone."""
 TAKEN = ("", "duplicate", "final", "nonce-used", "nonce-taken")
 """Answers after which a block says what became of the call, or that another call of the key was faster."""
 TRIES_MAX = 3
@@ -162,7 +164,7 @@ async def accuse(copy: Copy, key: PrivateKey, proof: Proof) -> tuple[int, list[s
         code = copy.tried(tx)
         if not code:
             answer = await copy.remote.submit(tx)
-            for _ in range(TRIES_MAX):  # a connection may be refused for a moment: a node takes so many in a while
+            for _ in range(TRIES_MAX):
                 if answer != "unreachable":
                     break
                 await asyncio.sleep(RETRY_S)
