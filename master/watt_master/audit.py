@@ -51,7 +51,7 @@ from watt_node.service import Fatal, Service, run_service
 from watt_master.archive import Archive, ArchiveError, BlockRow, open_archive
 from watt_master.areas import AreaHalted, AreaReplica
 from watt_master.config import load_key
-from watt_master.restart import AreaSnapshots, holds_old_list, restore, set_aside_old_list
+from watt_master.restart import AreaSnapshots, restore, set_aside_old_list, take_list
 from watt_master.view import MAIN, View
 
 LOOK_S = 1.0
@@ -258,11 +258,10 @@ class Auditor:
         replica, listed = self.replicas.get(chain), self._view.known_list(chain)
         if replica is None or listed is None:
             return
-        replica.listed = listed
         assert self._archive is not None
-        if replica.halted or holds_old_list(self._archive, replica):
-            again = Fatal(f"area {chain} was readmitted from height {listed.from_height} on; start again to follow it")
-            asyncio.get_running_loop().call_exception_handler({"message": "auditor stopped", "exception": again})
+        why = take_list(self._archive, replica, listed)
+        if why:
+            asyncio.get_running_loop().call_exception_handler({"message": "auditor stopped", "exception": Fatal(why)})
 
     def _area_block(self, _: bytes, applied: AppliedBlock) -> None:
         self._compare_anchor(applied.header.chain, applied.header.height)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from watt_chain.block import block_hash, decode_certified
 from watt_chain.codec import DecodeError
+from watt_chain.contract.objects import KnownList
 from watt_chain.snapshot import FrozenState
 from watt_chain.transaction import decode_transaction
 from watt_node.blocklog import StoredBlock
@@ -81,6 +82,17 @@ def holds_old_list(archive: Archive, replica: AreaReplica) -> bool:
     """Whether the block that should be the first of the list in force is certified by another. ArchiveError."""
     stored = None if replica.listed is None else archive.block(replica.chain, replica.listed.from_height)
     return stored is not None and not is_by_list(stored.certified, replica.listed, replica.ledger.network)
+
+
+def take_list(archive: Archive, replica: AreaReplica, listed: KnownList) -> str:
+    """The main chain has readmitted an area under this list; why the process must start again, or "". ArchiveError.
+
+    What the old list made beyond the anchored block is in the way then: `set_aside_old_list` at the next start.
+    """
+    replica.listed = listed
+    if not replica.halted and not holds_old_list(archive, replica):
+        return ""
+    return f"area {replica.chain} was readmitted from height {listed.from_height} on; start again to follow it"
 
 
 def set_aside_old_list(archive: Archive, folder: Path, replica: AreaReplica, snapshots: AreaSnapshots) -> str:

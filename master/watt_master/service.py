@@ -39,7 +39,7 @@ from watt_master.offices import Offices
 from watt_master.overdue import Overdue
 from watt_master.progress import event_status
 from watt_master.registrar import Registrar, read_file
-from watt_master.restart import AreaSnapshots, Inspection, holds_old_list, restore, rows_of_stored, set_aside_old_list
+from watt_master.restart import AreaSnapshots, Inspection, restore, rows_of_stored, set_aside_old_list, take_list
 from watt_master.view import MAIN, View
 
 TICK_S = 0.25
@@ -299,12 +299,11 @@ class Master:
         replica, listed = self._replicas.get(chain), self.view.known_list(chain)
         if replica is None or listed is None:
             return
-        replica.listed = listed
         self._log.warning("readmitted", chain=chain, from_height=listed.from_height)
         assert self.archive is not None
-        if replica.halted or holds_old_list(self.archive, replica):
-            again = Fatal(f"area {chain} was readmitted from height {listed.from_height} on; start again to follow it")
-            asyncio.get_running_loop().call_exception_handler({"message": "master stopped", "exception": again})
+        why = take_list(self.archive, replica, listed)
+        if why:
+            asyncio.get_running_loop().call_exception_handler({"message": "master stopped", "exception": Fatal(why)})
 
     def _archive_missed(self) -> None:
         """Store main blocks that the node has and the archive lacks, as after a crash between the two."""
