@@ -35,7 +35,7 @@ from watt_chain.contract.objects import (
     event_key,
     known_list_key,
 )
-from watt_chain.genesis import VALIDATORS_MAX, faults_tolerated
+from watt_chain.genesis import faults_tolerated
 
 FORK: Final = "fork"
 REFUTED: Final = "refuted"
@@ -133,9 +133,7 @@ def readmit(session: Session, signer: Account, fields: Readmit) -> None:
     last = _anchored(session, fields.chain)
     held = cross_main.position(session, fields.chain)
     refuse_if(not held.quarantine, "not-quarantined")
-    refuse_if(not 0 < len(fields.validators) <= VALIDATORS_MAX, "size")
-    refuse_if(len({one.name for one in fields.validators}) != len(fields.validators), "name-twice")
-    refuse_if(len({one.public for one in fields.validators}) != len(fields.validators), "key-twice")
+    validators.check_form(fields.validators)
     refuse_if(not all(crypto.is_public_key(one.public) for one in fields.validators), "key")
     before = {one.public for one in validators.known_list(session, fields.chain).validators}
     refuse_if(any(one.public in before for one in fields.validators), "key-used")

@@ -95,13 +95,18 @@ def not_first(session: Session, signer: Account, fields: Resume) -> None:
     refuse("not-first")
 
 
+def check_form(listed: Sequence[Validator]) -> None:
+    """Refuses a list by "size", "name-twice" or "key-twice"."""
+    refuse_if(not 0 < len(listed) <= VALIDATORS_MAX, "size")
+    refuse_if(len({one.name for one in listed}) != len(listed), "name-twice")
+    refuse_if(len({one.public for one in listed}) != len(listed), "key-twice")
+
+
 def _check_list(
     session: Session, listed: Sequence[Validator], now: ValidatorList, staying: Sequence[Validator]
 ) -> None:
     """Refuses a list by "size", "name-twice", "key-twice", "name", "key" or "key-used"."""
-    refuse_if(not 0 < len(listed) <= VALIDATORS_MAX, "size")
-    refuse_if(len({one.name for one in listed}) != len(listed), "name-twice")
-    refuse_if(len({one.public for one in listed}) != len(listed), "key-twice")
+    check_form(listed)
     number = now.given
     for validator in listed:
         if session.get(member_key(validator.name), Member) is None:
