@@ -4,7 +4,7 @@ from watt_sim import bugs_lists
 from watt_sim.bugs_cross import CROSS
 from watt_sim.bugs_election import ELECTION
 from watt_sim.bugs_inclusion import DEAF, INCLUSION
-from watt_sim.planting import Edit, Mutant
+from watt_sim.planting import Mutant, bug
 
 _AGREEMENT = "watt_chain.pbft.agreement"
 _VIEWCHANGE = "watt_chain.pbft.viewchange"
@@ -25,23 +25,19 @@ _TIME_RULE = "not max(before_s, clock(now_ms - bound_ms)) <= header.time_s <= ma
 _RESENT = "for mine in (round_.my_new_view, round_.my_proposal):"
 
 
-def _bug(name: str, rule: str, *edits: tuple[str, str, str, str]) -> Mutant:
-    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits))
-
-
 _VOTING = (
-    _bug("quorum-one-less", "1", ("watt_chain.genesis", "quorum", "+ 2) // 2", ") // 2")),
-    _bug(
+    bug("quorum-one-less", "1", ("watt_chain.genesis", "quorum", "+ 2) // 2", ") // 2")),
+    bug(
         "prepared-one-less",
         "4.3.4",
         (_AGREEMENT, "Agreement._maybe_prepared", "proposal.hash) < desk.q:", "proposal.hash) < desk.q - 1:"),
     ),
-    _bug(
+    bug(
         "final-one-less",
         "4.3.5",
         (_AGREEMENT, "Agreement._maybe_final", "winners(desk.q)", "winners(desk.q - 1)"),
     ),
-    _bug(
+    bug(
         "votes-of-all-views-together",
         "4.3.4",
         (
@@ -57,7 +53,7 @@ _VOTING = (
             "votes = {s: x for (v, h), found in self._votes.items() if h == hash_ for s, x in found.items()}",
         ),
     ),
-    _bug(
+    bug(
         "commit-while-leaving",
         "4.3.4",
         (_AGREEMENT, "Agreement._maybe_prepared", "not round_.active or proposal is None", "proposal is None"),
@@ -69,23 +65,23 @@ _VOTING = (
             "proposal = round_.proposal; view = max(round_.signed_prepares, default=0)",
         ),
     ),
-    _bug(
+    bug(
         "vote-signature-unchecked",
         "4.2.3",
         (_MESSAGES, "is_genuine", "return verify(", "return isinstance(message, Prepare | Commit) or verify("),
     ),
-    _bug("sender-unchecked", "4.2.2", (_REPLICA, "Replica._agree", "elif message.sender != index:", "elif False:")),
-    _bug(
+    bug("sender-unchecked", "4.2.2", (_REPLICA, "Replica._agree", "elif message.sender != index:", "elif False:")),
+    bug(
         "frame-signature-unchecked",
         "4.2.3",
         (_MESSAGES, "is_genuine", "return verify(", "return not isinstance(message, Prepare | Commit) or verify("),
     ),
-    _bug(
+    bug(
         "block-not-executed-before-vote",
         "4.3.3",
         (_AGREEMENT, "Agreement._complete", "self._app.check(proposal.block())", "None"),
     ),
-    _bug(
+    bug(
         "second-proposal-replaces-first",
         "4.3.2",
         (_AGREEMENT, "Agreement.handle_pre_prepare", "if round_.proposal is not None:", "if False:"),
@@ -93,7 +89,7 @@ _VOTING = (
         (_AGREEMENT, "Agreement._support", "round_.signed_prepares.get(view, hash_) != hash_", "False"),
         (_AGREEMENT, "Agreement._support", "if view not in round_.signed_prepares:", "if True:"),
     ),
-    _bug(
+    bug(
         "anybody-proposes",
         "4.3.2",
         (_AGREEMENT, "Agreement.handle_pre_prepare", "message.sender != self._leader(message.view)", "False"),
@@ -110,7 +106,7 @@ _VOTING = (
             "False",
         ),
     ),
-    _bug(
+    bug(
         "time-unchecked",
         "3.3",
         (
@@ -120,22 +116,22 @@ _VOTING = (
             "False",
         ),
     ),
-    _bug(
+    bug(
         "certificate-unsorted",
         "2.8",
         ("watt_chain.pbft.round", "VoteBook.votes", "sorted(votes)[:count]", "list(votes)[:count]"),
     ),
-    _bug(
+    bug(
         "certificate-with-every-vote",
         "2.8",
         ("watt_chain.pbft.round", "VoteBook.votes", "sorted(votes)[:count]", "sorted(votes)"),
     ),
-    _bug(
+    bug(
         "repeated-vote-is-evidence",
         "4.8",
         (_AGREEMENT, "Agreement.handle_vote", "if before[0] != message.block_hash:", "if True:"),
     ),
-    _bug(
+    bug(
         "votes-of-other-views-are-evidence",
         "4.8",
         (
@@ -145,12 +141,12 @@ _VOTING = (
             "before = book.seen(message.view, message.sender) or book.seen(message.view - 1, message.sender)",
         ),
     ),
-    _bug(
+    bug(
         "doubted-is-supported",
         "4.3.7",
         ("watt_chain.pbft.exchange", "Exchange.vouches", "return required or all(", "return True or all("),
     ),
-    _bug(
+    bug(
         "doubted-is-proposed",
         "4.3.7",
         (_AGREEMENT, "Agreement.propose", "*limits, desk.config.vouch)", "*limits)"),
@@ -158,44 +154,42 @@ _VOTING = (
 )
 
 _VIEWS = (
-    _bug("lock-ignored", "4.4.5", (_VIEWCHANGE, "choose", "if prepared is None:", "if True:")),
-    _bug(
-        "lowest-lock-wins", "4.4.5", (_VIEWCHANGE, "choose", "prepared.view > best.view", "prepared.view < best.view")
-    ),
-    _bug("lock-not-reported", "4.4.1", (_AGREEMENT, "Agreement._say_view_change", "round_.prepared)", "None)")),
-    _bug(
+    bug("lock-ignored", "4.4.5", (_VIEWCHANGE, "choose", "if prepared is None:", "if True:")),
+    bug("lowest-lock-wins", "4.4.5", (_VIEWCHANGE, "choose", "prepared.view > best.view", "prepared.view < best.view")),
+    bug("lock-not-reported", "4.4.1", (_AGREEMENT, "Agreement._say_view_change", "round_.prepared)", "None)")),
+    bug(
         "required-block-not-required",
         "4.4.5",
         ("watt_chain.pbft.round", "judge_proposal", "round_.required.header != message.header", "False"),
     ),
-    _bug(
+    bug(
         "new-view-of-too-few",
         "4.4.4",
         (_VIEWCHANGE, "judge_new_view", "len(genuine) < quorum(len(place.publics))", "not genuine"),
     ),
-    _bug(
+    bug(
         "new-view-counts-one-twice",
         "4.4.4",
         (_VIEWCHANGE, "judge_new_view", " or vote.sender in genuine", ""),
         (_VIEWCHANGE, "judge_new_view", "genuine[vote.sender] = vote", "genuine[len(genuine)] = vote"),
     ),
-    _bug(
+    bug(
         "new-view-of-another-view",
         "4.4.4",
         (_VIEWCHANGE, "judge_new_view", "vote.view != message.view or ", ""),
     ),
-    _bug(
+    bug(
         "new-view-by-anybody",
         "4.4.4",
         (_AGREEMENT, "Agreement.handle_new_view", "message.sender != self._leader(message.view)", "False"),
         (_AGREEMENT, "Agreement.handle_pre_prepare", "message.sender != self._leader(message.view)", "False"),
     ),
-    _bug(
+    bug(
         "prepared-signatures-unchecked",
         "4.4.2",
         (_VIEWCHANGE, "check_prepared", "reason = check_votes(", 'reason = "" and check_votes('),
     ),
-    _bug(
+    bug(
         "prepared-place-unchecked",
         "4.4.2",
         (
@@ -211,24 +205,24 @@ _VIEWS = (
             "header.chain, header.height, prepared.view",
         ),
     ),
-    _bug(
+    bug(
         "bad-prepared-accepted-in-view-change",
         "4.4.2",
         (_AGREEMENT, "Agreement.handle_view_change", "if message.prepared is not None:", "if False:"),
         (_VIEWCHANGE, "_open_vote", "message.prepared is not None and check_prepared(", "False and check_prepared("),
     ),
-    _bug("one-liar-moves-all", "4.4.3", (_VIEWCHANGE, "view_to_join", "faults_tolerated(n) + 1", "1")),
-    _bug(
+    bug("one-liar-moves-all", "4.4.3", (_VIEWCHANGE, "view_to_join", "faults_tolerated(n) + 1", "1")),
+    bug(
         "highest-claim-is-joined",
         "4.4.3",
         (_VIEWCHANGE, "view_to_join", "above[needed - 1]", "above[0]"),
     ),
-    _bug(
+    bug(
         "nobody-joins",
         "4.4.3",
         (_VIEWCHANGE, "view_to_join", "if len(above) >= needed else None", "if False else None"),
     ),
-    _bug(
+    bug(
         "own-vote-in-a-view-left",
         "4.4.1",
         (_AGREEMENT, "Agreement.handle_pre_prepare", "message.view < round_.view or ", ""),
@@ -242,47 +236,47 @@ _VIEWS = (
 )
 
 _MEMORY = (
-    _bug(
+    bug(
         "prepare-not-written",
         "4.7.1",
         (_AGREEMENT, "Agreement._support", 'desk.persist("prepare",', '(lambda *a: None)("prepare",'),
     ),
-    _bug(
+    bug(
         "proposal-not-written",
         "4.7.1",
         (_AGREEMENT, "Agreement._support", 'desk.persist("proposal",', '(lambda *a: None)("proposal",'),
     ),
-    _bug(
+    bug(
         "commit-not-written",
         "4.7.1",
         (_AGREEMENT, "Agreement._maybe_prepared", "desk.persist(", "(lambda *a: None)("),
     ),
-    _bug(
+    bug(
         "view-change-not-written",
         "4.7.1",
         (_AGREEMENT, "Agreement._leave_view", "self._desk.persist(", "(lambda *a: None)("),
     ),
-    _bug(
+    bug(
         "all-votes-forgotten-at-restart",
         "4.7.2",
         (_AGREEMENT, "Agreement.restore", "record.height > self._app.head.height", "False"),
     ),
-    _bug(
+    bug(
         "prepares-forgotten-at-restart",
         "4.7.2",
         (_AGREEMENT, "Agreement._recall", 'case "proposal" | "prepare":', 'case "nothing":'),
     ),
-    _bug(
+    bug(
         "lock-forgotten-at-restart",
         "4.7.3",
         (_AGREEMENT, "Agreement._recall", "round_.prepared = codec.decode(record.payload, Prepared)", "pass"),
     ),
-    _bug(
+    bug(
         "view-forgotten-at-restart",
         "4.7.3",
         (_AGREEMENT, "Agreement._recall", "self._move_to(view, active=False)", "pass"),
     ),
-    _bug(
+    bug(
         "next-heights-votes-dropped",
         "4.7.4",
         (
@@ -293,7 +287,7 @@ _MEMORY = (
         ),
         (_AGREEMENT, "Agreement._begin_height", "number < height", "number <= height + 1 and len(self._records) > 1"),
     ),
-    _bug(
+    bug(
         "own-proposal-forgotten-at-restart",
         "4.7.2",
         (
@@ -306,34 +300,34 @@ _MEMORY = (
 )
 
 _PROGRESS = (
-    _bug("votes-not-repeated", "4.3.6", (_AGREEMENT, "Agreement.resend", "round_.resends += 1", "return")),
-    _bug("laggards-do-not-ask", "4.6.1", ("watt_chain.pbft.sync", "CatchUp.expire", "self._next_ms = None", "return")),
-    _bug("no-patience-runs-out", "4.5.2", (_AGREEMENT, "Agreement.expire", "if due_ms is not None", "if False")),
-    _bug(
+    bug("votes-not-repeated", "4.3.6", (_AGREEMENT, "Agreement.resend", "round_.resends += 1", "return")),
+    bug("laggards-do-not-ask", "4.6.1", ("watt_chain.pbft.sync", "CatchUp.expire", "self._next_ms = None", "return")),
+    bug("no-patience-runs-out", "4.5.2", (_AGREEMENT, "Agreement.expire", "if due_ms is not None", "if False")),
+    bug(
         "bodies-not-fetched",
         "4.3.3",
         ("watt_chain.pbft.exchange", "Exchange.fetch", "if others:", "if False:"),
         ("watt_chain.pbft.exchange", "Exchange._gossip", "full = ", "return; full = "),
     ),
-    _bug(
+    bug(
         "required-block-not-fetched",
         "4.4.6",
         (_AGREEMENT, "Agreement._adopt_required", "block = Block(", "return; block = Block("),
     ),
-    _bug(
+    bug(
         "missed-new-view-not-repeated",
         "4.3.6",
         (_AGREEMENT, "Agreement.handle_view_change", "if mine is not None", "if False"),
         (_AGREEMENT, "Agreement.resend", _RESENT, "for mine in (round_.my_proposal,):"),
     ),
-    _bug(
+    bug(
         "early-frames-dropped",
         "4.2.4",
         (_REPLICA, "Replica._is_current", "waiting.setdefault(", "(lambda *a: None)("),
         (_AGREEMENT, "Agreement.handle_pre_prepare", "round_.early.setdefault(", "(lambda *a: None)("),
         (_AGREEMENT, "Agreement.resend", _RESENT, "for mine in ():"),
     ),
-    _bug(
+    bug(
         "first-fetch-answer-only",
         "4.2.4",
         ("watt_chain.pbft.desk", "Throttle.allows", "0 <= now_ms - last[1] < self._interval_ms", "True"),
@@ -341,23 +335,23 @@ _PROGRESS = (
 )
 
 _EXECUTION = (
-    _bug(
+    bug(
         "synced-block-without-proof",
         "4.6.2",
         (_AGREEMENT, "Agreement.adopt", "self._app.apply(certified)", "self._app.apply(certified, True)"),
     ),
-    _bug(
+    bug(
         "forged-body-stops-the-node",
         "4.6.2",
         (_LEDGER, "Ledger.apply", "!= header.tx_root:\n", "!= header.tx_root and False:\n"),
     ),
-    _bug("refused-writes-stay", "3.1", (_LEDGER, "Ledger._execute", "state.rollback(mark)", "pass")),
-    _bug(
+    bug("refused-writes-stay", "3.1", (_LEDGER, "Ledger._execute", "state.rollback(mark)", "pass")),
+    bug(
         "refused-messages-stay",
         "3.1",
         ("watt_chain.state", "State.rollback", "del self._messages[mark[1] :]", "pass"),
     ),
-    _bug(
+    bug(
         "nonce-unchecked",
         "3.2",
         (
@@ -367,7 +361,7 @@ _EXECUTION = (
             "(state, tx.signer, self.contract.next_nonce(state, tx.signer))",
         ),
     ),
-    _bug(
+    bug(
         "nonce-counted-for-accepted-only",
         "3.1",
         (_LEDGER, "Ledger._execute", "mark = state.savepoint()", "pass"),
@@ -378,12 +372,12 @@ _EXECUTION = (
             "mark = state.savepoint()\n    if not self.contract.consume_nonce",
         ),
     ),
-    _bug(
+    bug(
         "transaction-signature-unchecked",
         "3.2",
         (_LEDGER, "Ledger._admit", "not is_signed(tx, self.network, self._verify)", "False"),
     ),
-    _bug(
+    bug(
         "signature-remembered-by-id",
         "2.4",
         (_LEDGER, "Ledger._admit", "if tx.digest not in self.verified:", "if tx.txid not in self.verified:"),
@@ -401,12 +395,12 @@ _EXECUTION = (
             "    known.add(tx.txid)\n    self.attest",
         ),
     ),
-    _bug(
+    bug(
         "one-attestation-is-enough",
         "4.9.2",
         (_ATTEST, "Attestations.is_proven", "return all(", "return any("),
     ),
-    _bug(
+    bug(
         "unattested-is-believed-in-the-end",
         "4.9.3",
         (
@@ -416,26 +410,26 @@ _EXECUTION = (
             "True",
         ),
     ),
-    _bug(
+    bug(
         "silence-is-waited-for-in-vain",
         "4.9.3",
         (_ATTEST, "Attestations.due_ms", "over_ms = first[1] + ATTEST_WAIT_MS", "return self._due_ms"),
         (_ATTEST, "Attestations.overdue", "for digest, (_, since_ms)", "return []\n    for digest, (_, since_ms)"),
         (_ATTEST, "Attestations.wanted", "if digest in self._room", "if False"),
     ),
-    _bug(
+    bug(
         "the-innocent-are-convicted",
         "4.9.4",
         (_ATTEST, "Attestations.convict", "said.pop(tx.digest, None)", "next(iter(said.values()), None)"),
     ),
-    _bug("transaction-of-another-chain", "3.2", (_LEDGER, "Ledger._admit", "tx.chain != self.chain", "False")),
-    _bug(
+    bug("transaction-of-another-chain", "3.2", (_LEDGER, "Ledger._admit", "tx.chain != self.chain", "False")),
+    bug(
         "previous-unchecked",
         "3.2",
         (_LEDGER, "Ledger._check_place", "header.previous != head.block_hash", "False"),
         (_LEDGER, "Ledger.check", "if ours != block.header:", "if executed.header.state_root != header.state_root:"),
     ),
-    _bug(
+    bug(
         "state-root-unchecked",
         "3.2",
         (
@@ -445,7 +439,7 @@ _EXECUTION = (
             "if executed.header.tx_root != header.tx_root:",
         ),
     ),
-    _bug(
+    bug(
         "time-runs-backwards",
         "3.2",
         (_LEDGER, "Ledger._check_place", "header.time_s < head.time_s", "False"),
@@ -456,7 +450,7 @@ _EXECUTION = (
             "header.time_s > max(before_s, clock(now_ms + bound_ms))",
         ),
     ),
-    _bug(
+    bug(
         "slots-of-refused-keys-stay",
         "2.9",
         ("watt_chain.tree", "Overlay.rollback", "self.new_keys.pop()", "pass"),
@@ -468,32 +462,32 @@ _EXECUTION = (
         ),
         ("watt_chain.tree", "Overlay.rollback", "del self.writes[key]", 'self.writes[key] = b""'),
     ),
-    _bug(
+    bug(
         "stale-root-after-write",
         "2.9",
         ("watt_chain.tree", "StateTree.merge", "level[index] = nodes[index]", "pass"),
     ),
-    _bug(
+    bug(
         "pool-gives-nonces-out-of-order",
         "4.1.3",
         ("watt_chain.pool", "Pool.select", "entry = waiting.get(next_nonce(signer))", "entry = waiting[max(waiting)]"),
     ),
-    _bug("pool-never-forgets", "4.1.1", ("watt_chain.pool", "Pool.settle", "for tx in txs:", "for tx in ():")),
+    bug("pool-never-forgets", "4.1.1", ("watt_chain.pool", "Pool.settle", "for tx in txs:", "for tx in ():")),
 )
 
 _CLIENT = (
-    _bug(
+    bug(
         "client-takes-fewer-votes",
         "7.1",
         (_BLOCK, "check_votes", "len(votes) != quorum(len(publics))", "len(votes) < quorum(len(publics)) - 1"),
     ),
-    _bug("client-counts-one-twice", "2.8", (_BLOCK, "check_votes", "vote.index <= before", "vote.index < before")),
-    _bug(
+    bug("client-counts-one-twice", "2.8", (_BLOCK, "check_votes", "vote.index <= before", "vote.index < before")),
+    bug(
         "client-takes-prepares",
         "2.8",
         (_BLOCK, "check_certificate", "return check_votes(certificate.votes, message, publics, verify)", _EITHER_PHASE),
     ),
-    _bug(
+    bug(
         "client-checks-one-signature",
         "7.1",
         (
@@ -503,32 +497,32 @@ _CLIENT = (
             "for vote in votes[:1]:\n        if not verify",
         ),
     ),
-    _bug(
+    bug(
         "client-takes-older-certificate",
         "2.8",
         (_BLOCK, "check_certificate", "certificate.view < header.view", "False"),
     ),
-    _bug(
+    bug(
         "client-takes-any-version",
         "7.1",
         (_LIGHT, "LightClient.check_header", "header.version != blocks.HEADER_VERSION", "False"),
     ),
-    _bug(
+    bug(
         "client-takes-any-chain",
         "7.1",
         (_LIGHT, "LightClient.check_header", "if chain not in self._lists:", "if False:"),
         (_LIGHT, "LightClient._publics", "self._lists.get(chain)", "self._lists.get(1)"),
         (_LIGHT, "LightClient.check_header", "header.chain != chain", "False"),
     ),
-    _bug(
+    bug(
         "client-takes-anothers-receipt",
         "7.2",
         (_LIGHT, "LightClient.check_receipt", "receipt.txid != sent.txid", "False"),
     ),
-    _bug(
+    bug(
         "client-takes-any-size", "7.2", (_LIGHT, "LightClient.check_receipt", "proof.size != header.tx_count", "False")
     ),
-    _bug(
+    bug(
         "client-skips-the-path",
         "7.2",
         (_LIGHT, "LightClient._check_path", "not merkle.verify_proof(", "False and not merkle.verify_proof("),

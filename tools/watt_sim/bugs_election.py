@@ -1,6 +1,8 @@
 """The planted bugs of the election and of evidence: who leads although it must not, and who keeps its place."""
 
-from watt_sim.planting import Edit, Mutant
+from functools import partial
+
+from watt_sim.planting import bug
 
 _ELECTION = "watt_chain.election"
 _TICKETS = "watt_chain.contract.tickets"
@@ -10,8 +12,7 @@ _EVIDENCE = "watt_chain.contract.evidence"
 TESTS = ("chain/test_election.py", "contract/test_election.py", "paper/test_election_rows.py")
 
 
-def _bug(name: str, rule: str, *edits: tuple[str, str, str, str]) -> Mutant:
-    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), TESTS)
+_bug = partial(bug, tests=TESTS)
 
 
 ELECTION = (

@@ -1,6 +1,8 @@
 """The planted bugs of the inclusion list (CONSENSUS.md 4.10), and of whom nobody listens to any more (4.4.7, 4.6.2)."""
 
-from watt_sim.planting import Edit, Mutant
+from functools import partial
+
+from watt_sim.planting import bug
 
 _INCLUSION = "watt_chain.pbft.inclusion"
 _POOL = "watt_chain.pool"
@@ -8,8 +10,7 @@ _REPLICA = "watt_chain.pbft.replica"
 TESTS = ("chain/test_inclusion.py", "tools/test_bench_refusal.py")
 
 
-def _bug(name: str, rule: str, *edits: tuple[str, str, str, str]) -> Mutant:
-    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), TESTS)
+_bug = partial(bug, tests=TESTS)
 
 
 INCLUSION = (

@@ -1,6 +1,8 @@
 """The planted bugs of membership, of states in place of blocks, and of a memory that cannot be trusted."""
 
-from watt_sim.planting import Edit, Mutant
+from functools import partial
+
+from watt_sim.planting import bug
 
 _AGREEMENT = "watt_chain.pbft.agreement"
 _REPLICA = "watt_chain.pbft.replica"
@@ -18,8 +20,7 @@ TESTS = ("chain/test_members.py", "chain/test_silence.py", "contract/test_valida
 _CAUGHT_UP = "if caught_up and not (self._doubt and height == 0):"
 
 
-def _bug(name: str, rule: str, *edits: tuple[str, str, str, str]) -> Mutant:
-    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), TESTS)
+_bug = partial(bug, tests=TESTS)
 
 
 LISTS = (
@@ -190,12 +191,7 @@ MEMORY = (
 
 _BLOCK_FOLLOW = (_BLOCK, "follow")
 RESUMED = tuple(
-    Mutant(
-        name,
-        "8.8",
-        (Edit(*edit),),
-        ("contract/test_resume.py", "contract/test_cross_guard.py", "chain/test_members.py"),
-    )
+    bug(name, "8.8", edit, tests=("contract/test_resume.py", "contract/test_cross_guard.py", "chain/test_members.py"))
     for name, edit in (
         ("word-of-anybody", (*_BLOCK_FOLLOW, "said = (tx.chain, tx.signer,", "said = (tx.chain, regulator,")),
         ("word-unsigned", (*_BLOCK_FOLLOW, "if not is_signed(tx, network, verify):", "if False:")),

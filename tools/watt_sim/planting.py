@@ -39,6 +39,11 @@ class Mutant:
     "Where seeds look for it: in one area (`world`), or in a network of areas (`areas`), and then `tests` are all."
 
 
+def bug(name: str, rule: str, *edits: tuple[str, str, str, str], tests: tuple[str, ...] = ()) -> Mutant:
+    """A planted bug of one area from (module, place, old, new) of each edit."""
+    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), tests)
+
+
 class PlantError(Exception):
     """The core has changed and the bug does not fit it any more."""
 
