@@ -6,7 +6,7 @@ a transaction has checked it.
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from watt_chain.transaction import DecodedTransaction
 
@@ -165,7 +165,8 @@ class Pool:
         """Arrival (ms) of the oldest transaction whose turn it is and that `vouch(bytes)` does not deny; None: there is
         none. Remembered until the pool changes, or `reconsider`."""
         if not self._ready_known:
-            self._ready_ms = self._first_ready_ms(next_nonce, vouch)
+            first = next(self._ready(next_nonce, vouch), None)
+            self._ready_ms = None if first is None else first.arrival_ms
             self._ready_known = True
         return self._ready_ms
 
@@ -173,8 +174,8 @@ class Pool:
         """What `vouch` answers may have changed."""
         self._ready_known = False
 
-    def _first_ready_ms(self, next_nonce: NextNonce, vouch: Vouch | None) -> int | None:
-        """Entries stand in order of arrival, so the first whose turn it is is the oldest: usually the very first."""
+    def _ready(self, next_nonce: NextNonce, vouch: Vouch | None) -> Iterator[_Entry]:
+        """Those whose turn it is and that `vouch(bytes)` does not deny, in order of arrival: usually the very first."""
         wanted: dict[bytes, int] = {}
         for entry in self._by_txid.values():
             signer = entry.tx.signer
@@ -182,8 +183,7 @@ class Pool:
             if nonce is None:
                 nonce = wanted[signer] = next_nonce(signer)
             if entry.tx.nonce == nonce and (vouch is None or vouch(entry.tx.raw)):
-                return entry.arrival_ms
-        return None
+                yield entry
 
     def select(
         self, next_nonce: NextNonce, count_max: int, bytes_max: int, vouch: Vouch | None = None
@@ -221,17 +221,11 @@ class Pool:
     ) -> list[DecodedTransaction]:
         """The oldest transactions whose turn it is and that `vouch(bytes)` does not deny, among those that waited
         through `blocks` final blocks and since before the given instant; at most `count_max`."""
-        wanted: dict[bytes, int] = {}
         found: list[DecodedTransaction] = []
-        for entry in self._by_txid.values():
+        for entry in self._ready(next_nonce, vouch):
             if len(found) == count_max or entry.blocks + blocks > self._blocks or entry.arrival_ms > before_ms:
-                break  # entries stand in order of arrival
-            tx = entry.tx
-            nonce = wanted.get(tx.signer)
-            if nonce is None:
-                nonce = wanted[tx.signer] = next_nonce(tx.signer)
-            if tx.nonce == nonce and (vouch is None or vouch(tx.raw)):
-                found.append(tx)
+                break
+            found.append(entry.tx)
         return found
 
     def is_older(self, digest: bytes, before_ms: int) -> bool:

@@ -31,11 +31,11 @@ INCLUSION = (
     ),
     _bug("listed-before-n-blocks", "4.10.1", (_POOL, "Pool.overdue", "entry.blocks + blocks > self._blocks or ", "")),
     _bug("listed-before-it-went-round", "4.10.1", (_POOL, "Pool.overdue", " or entry.arrival_ms > before_ms", "")),
-    _bug("listed-before-its-turn", "4.10.1", (_POOL, "Pool.overdue", "if tx.nonce == nonce and ", "if ")),
+    _bug("listed-before-its-turn", "4.10.1", (_POOL, "Pool._ready", "if entry.tx.nonce == nonce and ", "if ")),
     _bug(
         "listed-though-unsupported",
         "4.10.1",
-        (_POOL, "Pool.overdue", "(vouch is None or vouch(tx.raw))", "True"),
+        (_POOL, "Pool.overdue", "self._ready(next_nonce, vouch)", "self._ready(next_nonce, None)"),
     ),
     _bug("list-without-bound", "4.10.1", (_POOL, "Pool.overdue", "len(found) == count_max or ", "")),
     _bug(
