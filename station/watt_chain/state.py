@@ -52,7 +52,7 @@ class State:
 
     def look(self, key: bytes) -> Value | None:
         """As `get`; the object, when it is known what the bytes spell."""
-        overlay = self.overlay  # `Overlay.look`, spelt out: a transaction reads ten times
+        overlay = self.overlay  # what is under it is read here, without further calls: a transaction reads ten times
         value = overlay.writes.get(key)
         if value is None:
             value = overlay.base.objects.get(key)

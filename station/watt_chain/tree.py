@@ -187,11 +187,6 @@ class Overlay:
             return self.base.get(key)
         return value if isinstance(value, bytes) else codec.encode(value)
 
-    def look(self, key: bytes) -> Value | None:
-        """As `get`; the object, when it is known what the bytes spell."""
-        value = self.writes.get(key)
-        return self.base.look(key) if value is None else value
-
     def keep(self, key: bytes, value: msgspec.Struct) -> None:
         """Remember what the bytes under a key spell."""
         if key not in self.writes:
