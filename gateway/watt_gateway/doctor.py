@@ -186,7 +186,8 @@ async def _account(
     area = chain_name(config.area.chain)
     name = config.household.name
     link = _link(config, "account", config.mqtt.area, [topics.area_reply(area, name)], lambda t, p: answer(p))
-    light = LightNode(light_client, config.area.chain, config.area.nodes, config.area.serving, area, name, link.publish)
+    where = config.area
+    light = LightNode(light_client, key, where.chain, where.nodes, where.serving, area, name, link.publish)
 
     def answer(payload: bytes) -> None:
         light.take(payload)

@@ -32,6 +32,7 @@ from watt_chain.contract.objects import (
     user_key,
 )
 from watt_chain.contract.orders import PairState
+from watt_chain.question import KEYS_MAX
 from watt_node.clock import ProtocolClock, monotonic_ms
 from watt_node.config import ConfigError
 
@@ -53,7 +54,7 @@ from watt_gateway.household import (
     plug_keys,
     trade_keys,
 )
-from watt_gateway.lightnode import KEYS_MAX, QUIET_FAILURES, LightNode, Proven, QueryFailed
+from watt_gateway.lightnode import QUIET_FAILURES, LightNode, Proven, QueryFailed
 from watt_gateway.lines import Lines
 from watt_gateway.outgoing import Outgoing
 from watt_gateway.store import NewItem, Store, StoredReceipt, StoreUnavailable
@@ -299,14 +300,6 @@ class Follower:
         wanted = plug_keys(user)
         for start in range(0, len(wanted), KEYS_MAX):
             proofs.append(await self._light.state(wanted[start : start + KEYS_MAX], self._height))
-        # Other households' pairs came along while ours were searched: they do not belong into our bill.
-        own = {f"pair/{event.event}/{pair.number}".encode() for pair in facts.pairs}
-        strangers = [proof for proof in proofs if any(_is_pair(key) and key not in own for key in proof.values)]
-        if strangers:
-            proofs = [proof for proof in proofs if proof not in strangers]
-            keys = sorted(own)
-            for start in range(0, len(keys), KEYS_MAX):
-                proofs.append(await self._light.state(keys[start : start + KEYS_MAX], self._height))
         document = await asyncio.to_thread(self._make_bill, facts, account, row, proofs)
         try:
             bill.write(self._folder / f"bill-{event.event}.json", document)
@@ -400,10 +393,6 @@ class Follower:
 
 def _bid_key(event: int) -> str:
     return f"bid/{event}"
-
-
-def _is_pair(key: bytes) -> bool:
-    return key.startswith(b"pair/")
 
 
 def _object(proven: Proven, key: bytes, kind: type[T]) -> T | None:

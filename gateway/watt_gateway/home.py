@@ -93,7 +93,7 @@ class Home:
         except LinkError as error:
             raise ConfigError(str(error)) from None
         self.light = LightNode(
-            light_client, area.chain, area.nodes, area.serving, area_name, self.name, self._area_link.publish
+            light_client, key, area.chain, area.nodes, area.serving, area_name, self.name, self._area_link.publish
         )
         self.outgoing = Outgoing(
             self.name,

@@ -3,7 +3,8 @@
 A question goes to one station node at a time; after QUERY_MS without an answer the next node of the area is asked.
 Answers carry a quorum's signatures, so it does not matter who sent them or over which broker they came. What a lying
 station can still do is answer with an old state; the caller passes the height it already knows as `min_height`, and
-older proofs are refused.
+older proofs are refused. Questions are signed by the household's key, and a station shows each only its own: what it
+leaves out is neither proven nor refuted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from watt_chain.block import Header
 from watt_chain.codec import DecodeError
 from watt_chain.genesis import Genesis
 from watt_chain.light import LightClient, ProofError, ReceiptProof, StateProof
+from watt_chain.question import KEYS_MAX, make_question
 from watt_wire import topics
 
 QUERY_MS = 1_500
@@ -29,8 +31,6 @@ ROUNDS_MAX = 2
 """How often all nodes are asked before a question fails; the caller asks again later."""
 QUERIES_MAX = 32
 """Questions without an answer at a time; more would be a loop of ours."""
-KEYS_MAX = 32
-"""Keys of one question: what a station answers at a time."""
 QUIET_FAILURES = ("no-broker", "overtaken", "no-block")
 """Reasons of QueryFailed that need no line: the broker has its own, the others pass by themselves."""
 NONCE_SIZE = 8
@@ -91,6 +91,7 @@ class LightNode:
     def __init__(
         self,
         light: LightClient,
+        key: crypto.PrivateKey,
         chain: int,
         nodes: int,
         serving: int,
@@ -100,6 +101,8 @@ class LightNode:
         query_ms: int = QUERY_MS,
     ) -> None:
         self._light = light
+        self._key = key
+        self._gateway = gateway
         self._chain = chain
         self._nodes = nodes
         self._asked = serving
@@ -131,7 +134,7 @@ class LightNode:
             answer: asyncio.Future[Proven] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
             try:
-                question = codec.encode(["state", number, list(keys)])
+                question = make_question(self._key, self._light.network, self._chain, self._gateway, number, keys)
                 if not self._publish(self._topics[self._asked], question):
                     raise QueryFailed("no-broker")
                 proven = await asyncio.wait_for(answer, self._query_ms / 1000)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from watt_chain.codec import DecodeError
+from watt_chain.question import QUESTION_BYTES_MAX
 from watt_chain.transaction import decode_transaction
 from watt_node.log import Log
 from watt_wire import topics
@@ -19,7 +20,6 @@ from watt_station.replies import Replies
 
 TX_BYTES_MAX = 64 * 1024
 """A household's transaction; the largest, a sealed bid over a day of slots, has under 2 KiB."""
-QUERY_BYTES_MAX = 8 * 1024
 IN_WORK_MAX = 1024
 """Transactions between arrival and answer; a station handles them in about a second."""
 GATEWAY_IN_WORK_MAX = 128
@@ -64,7 +64,7 @@ class Intake:
                 answer: Answer = self._transaction
             else:
                 area, node, gateway = topics.parse_area_query(topic)
-                wanted, limit = (area, node) == (self._area, self._index), QUERY_BYTES_MAX
+                wanted, limit = (area, node) == (self._area, self._index), QUESTION_BYTES_MAX
                 answer = self._query
         except TopicError:
             self._count("topic")

@@ -3,8 +3,8 @@
     ["receipt", txid, ReceiptProof bytes]   on the reply topic; by the station that serves the user when the block is
                                             final, by any station when the same transaction is seen again later
     ["refused", txid, reason]               on the reply topic; the transaction cannot be taken as it is
-    ["state", nonce, StateProof bytes]      on the reply topic; answer to ["state", nonce, [keys]]; empty bytes before
-                                            the first block
+    ["state", nonce, StateProof bytes]      on the reply topic; answer to a signed question (watt_chain.question), with
+                                            the keys that the asker may read; empty bytes before the first block
     ["event", StateProof bytes]             on the notice topic; an event's state changed
 
 Nothing in them has to be believed: a light client checks the proofs. "refused" has no proof and decides nothing: a
@@ -18,17 +18,17 @@ import msgspec
 from watt_chain import codec
 from watt_chain.codec import DecodeError
 from watt_chain.contract.objects import Account, Signer, account_key, signer_key
+from watt_chain.contract.readers import may_read, reader_of
 from watt_chain.ledger import AppliedBlock
+from watt_chain.question import decode_question, is_signed
 from watt_chain.state import StateReader
+from watt_node.names import chain_name
 from watt_wire import topics
 
 EXPECTED_MAX = 20_000
 """Transactions whose gateway is remembered until they are final: as many as the pool holds."""
 GATEWAYS_MAX = 10_000
 """Signers whose gateway is remembered: an area has some hundreds."""
-QUERY_KEYS_MAX = 32
-KEY_BYTES_MAX = 96
-NONCE_BYTES_MAX = 32
 NOTICED_EVENTS = 2
 """The newest events repeated to gateways that come late: the present one and the one before."""
 
@@ -45,14 +45,6 @@ class Proofs(Protocol):
         """Encoded StateProof."""
 
 
-class Query(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """["state", nonce, [keys]]: the nonce is the asker's and comes back, so that it can tell answers apart."""
-
-    name: str
-    nonce: bytes | int
-    keys: list[bytes]
-
-
 class Replies:
     """Makes and publishes the answers."""
 
@@ -60,7 +52,8 @@ class Replies:
         self,
         node: Proofs,
         state: StateReader,
-        area: str,
+        network: bytes,
+        chain: int,
         index: int,
         publish: Publish,
         numbers: Callable[[], Sequence[int]] = tuple,
@@ -68,7 +61,9 @@ class Replies:
         """`index` is our number; `numbers()` those of the validators by index, empty: number and index are the same."""
         self._node = node
         self._state = state
-        self._area = area
+        self._network = network
+        self._chain = chain
+        self._area = chain_name(chain)
         self._index = index
         self._numbers = numbers
         self._publish = publish
@@ -77,7 +72,7 @@ class Replies:
         self._events: dict[bytes, bytes] = {}
         self._latest: frozenset[bytes] = frozenset()
         "Transactions of the last final block."
-        self.counters = {"receipts": 0, "refused": 0, "answers": 0, "notices": 0}
+        self.counters = {"receipts": 0, "refused": 0, "answers": 0, "withheld": 0, "notices": 0}
 
     def expect(self, txid: bytes, signer_id: bytes, gateway: str, *, first: bool = True) -> None:
         """Remember where the receipt of a transaction is wanted; who repeats one (not `first`) moves nothing."""
@@ -102,16 +97,21 @@ class Replies:
             self.counters["refused"] += 1
 
     def query(self, payload: bytes, gateway: str) -> str:
-        """Answer a question; "" or why it gets no answer."""
+        """Answer a question, with what the asker may read of it; "" or why it gets no answer."""
         try:
-            query = msgspec.msgpack.decode(payload, type=Query)
-        except msgspec.MsgspecError:
+            question, body = decode_question(payload)
+        except DecodeError:
             return "query-form"
-        if query.name != "state" or (isinstance(query.nonce, bytes) and len(query.nonce) > NONCE_BYTES_MAX):
-            return "query-form"
-        if len(query.keys) > QUERY_KEYS_MAX or any(len(key) > KEY_BYTES_MAX for key in query.keys):
-            return "query-size"
-        if self._reply(gateway, ["state", query.nonce, self._node.state_proof(query.keys) or b""]):
+        if body.chain != self._chain or body.gateway != gateway:
+            return "query-address"
+        reader = reader_of(self._state, question.signer)
+        if reader is None:
+            return "query-revoked"
+        if not is_signed(question, self._network):
+            return "query-signature"
+        keys = [key for key in body.keys if may_read(self._state, reader, key)]
+        self.counters["withheld"] += len(body.keys) - len(keys)
+        if self._reply(gateway, ["state", body.nonce, self._node.state_proof(keys) or b""]):
             self.counters["answers"] += 1
         return ""
 

@@ -79,7 +79,9 @@ class Station:
         self.node = Node(settings, contract or AreaContract(Checker()), clock, log)
         node = self.node
         area = chain_name(node.chain)
-        self.replies = Replies(node, node.ledger.state, area, node.index, self._publish, lambda: node.ledger.numbers)
+        self.replies = Replies(
+            node, node.ledger.state, node.network, node.chain, node.index, self._publish, lambda: node.ledger.numbers
+        )
         self.intake = Intake(node, area, node.index, self.replies, log.bind("intake"))
         self.broker: Broker | None = None
         if config.mqtt is not None:

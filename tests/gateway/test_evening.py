@@ -24,10 +24,12 @@ from watt_chain.contract import kinds, rematch
 from watt_chain.contract.event import State
 from watt_chain.contract.objects import Plug, plug_key
 from watt_chain.contract.orders import PairState
+from watt_chain.contract.readers import may_read, reader_of
 from watt_chain.contract.rematch_kinds import Rematch, Reopen
 from watt_chain.contract.rules import RULES_1, RuleSet
 from watt_chain.ledger import AppliedBlock
 from watt_chain.light import ReceiptProof, StateProof
+from watt_chain.question import decode_question, is_signed
 from watt_chain.transaction import txid
 from watt_gateway import bill
 from watt_gateway.follow import Follower
@@ -78,9 +80,12 @@ class Station:
             _, node, gateway = topics.parse_area_query(topic)
             self.asked.append(node)
             if node not in self.dead_nodes and not self.silent:
-                name, number, keys = msgspec.msgpack.decode(payload)
-                proof = self.ledger.state_proof(keys)
-                self._reply(gateway, [name, number, codec.encode(proof)])
+                question, body = decode_question(payload)
+                assert is_signed(question, self.world.network) and body.gateway == gateway
+                reader = reader_of(self.ledger.state, question.signer)
+                assert reader is not None
+                proof = self.ledger.state_proof([key for key in body.keys if may_read(self.ledger.state, reader, key)])
+                self._reply(gateway, ["state", body.nonce, codec.encode(proof)])
         return True
 
     def _transaction(self, gateway: str, tx: bytes) -> None:
@@ -135,7 +140,9 @@ class Gateway:
         self.store = Store(self.folder / "gateway.sqlite")
         client = cached_light_client(self.world.genesis, self.world.network)
         chain = self.station.chain
-        self.light = LightNode(client, chain, 4, 0, f"area{chain}", self.name, self.station.publish, query_ms=20)
+        self.light = LightNode(
+            client, self.household.key, chain, 4, 0, f"area{chain}", self.name, self.station.publish, query_ms=20
+        )
         self.plug = PlugStandIn(self.household.number)
         publics = {self.household.plug_id: self.household.plug.public}
         self.outgoing = Outgoing(

@@ -14,10 +14,11 @@ from watt_chain import codec, crypto
 from watt_chain.block import Header, Receipt
 from watt_chain.contract.objects import Account, Signer, account_key, signer_key
 from watt_chain.ledger import AppliedBlock
+from watt_chain.question import KEYS_MAX, Body, Question, make_question
 from watt_chain.transaction import decode_transaction, make_transaction
 from watt_node.log import Log
 from watt_station.intake import GATEWAY_IN_WORK_MAX, IN_WORK_MAX, TX_BYTES_MAX, Intake
-from watt_station.replies import EXPECTED_MAX, QUERY_KEYS_MAX, Replies
+from watt_station.replies import EXPECTED_MAX, Replies
 
 NETWORK = bytes(32)
 
@@ -54,9 +55,15 @@ class FakeState:
             account = Account(crypto.id8(public), role, public, 0, 0, 0, 0, 0, 0, 60, 1, node, False, False)  # type: ignore[arg-type]
             self.values[account_key(account.id)] = codec.encode(account)
             self.values[signer_key(crypto.id8(public))] = codec.encode(Signer(account.id, 0, 0))
+        self.values[signer_key(crypto.id8(key("gone").public))] = codec.encode(Signer(account.id, 1, 5))
 
     def get(self, name: bytes) -> bytes | None:
         return self.values.get(name)
+
+    look = get
+
+    def keep(self, name: bytes, value: object) -> None:
+        pass
 
     def keys(self, prefix: bytes) -> list[bytes]:
         return [name for name in self.values if name.startswith(prefix)]
@@ -67,7 +74,7 @@ class Bench:
         self.node = FakeNode(reason)
         self.state = FakeState()
         self.out: list[tuple[str, list[object]]] = []
-        self.replies = Replies(self.node, self.state, "area1", index, self.publish)
+        self.replies = Replies(self.node, self.state, NETWORK, 1, index, self.publish)
         self.intake = Intake(self.node, "area1", index, self.replies, Log("t", "debug", io.StringIO()))
 
     def publish(self, topic: str, payload: bytes) -> bool:
@@ -88,6 +95,12 @@ class Bench:
 
 def tx_of(who: str, nonce: int = 1) -> bytes:
     return make_transaction(key(who), NETWORK, "Commit", 1, nonce, [nonce])
+
+
+def question_of(who: str, body: Body, signed_by: str = "", network: bytes = NETWORK) -> bytes:
+    """A question as it would be sent, with whatever is wrong about it."""
+    signature = key(signed_by or who).sign(codec.signing_bytes(b"question", network, codec.encode(body)))
+    return codec.encode(Question(codec.encode(body), key(who).public, signature))
 
 
 TX, REPLY, QUERY = "wp/1/area/area1/tx/gw1", "wp/1/area/area1/reply/gw1", "wp/1/area/area1/node/0/query/gw1"
@@ -175,11 +188,15 @@ async def test_given_a_passing_hindrance_when_submitted_then_nothing_is_sent(rea
         ("something/else", b"x", "topic"),
         (QUERY.replace("node/0", "node/1"), b"x", "topic"),
         (QUERY, b"x", "query-form"),
-        (QUERY, msgspec.msgpack.encode(["state", 1, [b"k"], "more"]), "query-form"),
-        (QUERY, msgspec.msgpack.encode(["other", 1, [b"k"]]), "query-form"),
-        (QUERY, msgspec.msgpack.encode(["state", b"n" * 33, [b"k"]]), "query-form"),
-        (QUERY, msgspec.msgpack.encode(["state", 1, [b"k"] * (QUERY_KEYS_MAX + 1)]), "query-size"),
-        (QUERY, msgspec.msgpack.encode(["state", 1, [b"k" * 97]]), "query-size"),
+        (QUERY, msgspec.msgpack.encode(["state", 1, [b"k"]]), "query-form"),
+        (QUERY, question_of("ann", Body(1, "gw1", b"n" * 33, [b"k"])), "query-form"),
+        (QUERY, question_of("ann", Body(1, "gw1", b"n", [b"k"] * (KEYS_MAX + 1))), "query-form"),
+        (QUERY, question_of("ann", Body(1, "gw1", b"n", [b"k" * 97])), "query-form"),
+        (QUERY, question_of("ann", Body(2, "gw1", b"n", [b"k"])), "query-address"),
+        (QUERY, question_of("ann", Body(1, "gw2", b"n", [b"k"])), "query-address"),
+        (QUERY, question_of("ann", Body(1, "gw1", b"n", [b"k"]), signed_by="bob"), "query-signature"),
+        (QUERY, question_of("ann", Body(1, "gw1", b"n", [b"k"]), network=b"n" * 32), "query-signature"),
+        (QUERY, question_of("gone", Body(1, "gw1", b"n", [b"k"])), "query-revoked"),
         (QUERY, bytes(9000), "size"),
     ],
 )
@@ -193,13 +210,20 @@ async def test_given_a_bad_message_when_it_arrives_then_it_is_counted_and_never_
     assert bench.intake.counters == {counted: 1}
 
 
-@pytest.mark.parametrize("nonce", [7, b"seven"])
-async def test_given_a_query_when_it_arrives_then_the_proof_goes_to_the_asker_with_its_nonce(
-    nonce: int | bytes,
-) -> None:
+@pytest.mark.row("E11", "E15")
+async def test_given_a_question_when_it_arrives_then_the_asker_is_shown_what_is_common_and_its_own() -> None:
     bench = Bench()
-    await bench.say(QUERY, msgspec.msgpack.encode(["state", nonce, [b"a", b"b"]]))
-    assert bench.out == [(REPLY, ["state", nonce, b"state a,b"])]
+    ann, bob = (account_key(crypto.id8(key(name).public)) for name in ("ann", "bob"))
+    await bench.say(QUERY, make_question(key("ann"), NETWORK, 1, "gw1", b"7", [ann, bob, b"rules", b"book/1"]))
+    assert bench.out == [(REPLY, ["state", b"7", b"state " + ann + b",rules"])]
+    assert bench.replies.counters["withheld"] == 2 and bench.replies.counters["answers"] == 1
+
+
+async def test_given_somebody_unknown_when_it_asks_whether_it_is_enrolled_then_it_is_answered() -> None:
+    bench = Bench()
+    own = signer_key(crypto.id8(key("newcomer").public))
+    await bench.say(QUERY, make_question(key("newcomer"), NETWORK, 1, "gw1", b"7", [own]))
+    assert bench.out == [(REPLY, ["state", b"7", b"state " + own])]
 
 
 async def test_given_too_many_in_work_when_more_arrive_then_they_are_dropped_and_counted() -> None:
