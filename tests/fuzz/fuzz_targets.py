@@ -19,15 +19,17 @@ from chain_world import (
     make_tx,
     real_keys,
 )
-from watt_chain import codec
+from watt_chain import codec, crypto
 from watt_chain.block import Change, decode_certified, follow
 from watt_chain.codec import DecodeError
+from watt_chain.contract.readers import COMMON, may_read, reader_of
 from watt_chain.genesis import GenesisFile, Validator, open_genesis
 from watt_chain.ledger import Ledger
 from watt_chain.light import LightClient, ProofError, ReceiptProof, StateProof
 from watt_chain.pbft import Replica, ReplicaConfig
 from watt_chain.pbft.messages import Attest, Frame, Message, StateOffer, StatePart, StateRequest, signed_bytes
 from watt_chain.pbft.transfer import Transfer
+from watt_chain.question import Body, Question, decode_question, is_signed
 from watt_chain.snapshot import FrozenState, Manifest, StateRange
 from watt_chain.state import State
 from watt_chain.transaction import decode_transaction
@@ -204,6 +206,21 @@ class Lab:
         for key, value in values.items():
             assert self.ledger.state.get(key) == value, "a value that nobody certified is believed"
 
+    def question(self, data: bytes) -> None:
+        """A question's body of the fuzzer's choice, signed properly by somebody whom the chain does not know."""
+        asker = self.client
+        message = codec.signing_bytes(b"question", self.world.network, data)
+        try:
+            question, body = decode_question(codec.encode(Question(data, asker.public, asker.sign(message))))
+        except DecodeError:
+            return
+        assert is_signed(question, self.world.network, false_verify)
+        reader = reader_of(self.ledger.state, question.signer)
+        assert reader is not None
+        for key in body.keys:
+            own = key.split(b"/")[-1] == reader.key_id.hex().encode()
+            assert own or key.split(b"/")[0] in COMMON or not may_read(self.ledger.state, reader, key)
+
     def manifest(self, data: bytes) -> None:
         """What a peer says a state consists of; a new ledger of that chain judges."""
         ledger = Ledger(self.world.genesis, 1, CountingContract(), verify=false_verify)
@@ -268,6 +285,8 @@ def make_targets() -> dict[str, Target]:
         StatePart(1, SENDER, 1, parts[-1]),
         Attest(1, SENDER, HEIGHTS // 2 + 1, [decode_transaction(tx).digest for tx in block.transactions]),
     ]
+    keys = [b"total", b"event/1", b"account/" + crypto.id8(lab.client.public).hex().encode(), b"pair/1/1", b"book/1"]
+    questions = [codec.encode(Body(1, "home-1", b"12345678", keys)), codec.encode(Body(1, "gw", b"", []))]
     bodies += [codec.encode(message) for message in talk]
     return {
         "frame": Target(lab.frame, lab.frames),
@@ -278,6 +297,7 @@ def make_targets() -> dict[str, Target]:
         "receipt-proof": Target(lab.receipt_proof, [codec.encode(receipt)], 2048),
         "state-proof": Target(lab.state_proof, [codec.encode(state)], 2048),
         "vote-record": Target(lab.vote_record, lab.records),
+        "question": Target(lab.question, questions, 2048),
         "manifest": Target(lab.manifest, [codec.encode(lab.frozen.manifest())]),
         "state-part": Target(lab.state_part, [codec.encode(part) for part in parts], 8192),
         "list-change": Target(lab.list_change, [codec.encode(lab.change)]),
