@@ -33,7 +33,10 @@ from plug_stand_in import PlugStandIn
 from watt_chain import codec, crypto
 from watt_chain.block import decode_certified
 from watt_chain.contract.kinds import Checkpoint, Deposit, Enrol, EnrolPlug, Reveal, Withdraw
+from watt_chain.contract.objects import account_key
+from watt_chain.light import StateProof
 from watt_chain.pool import NONCE_AHEAD_MAX, SIGNER_TRANSACTIONS_MAX
+from watt_chain.question import make_question
 from watt_chain.transaction import Transaction, decode_transaction, txid
 from watt_gateway.mqtt import MESSAGE_BYTES_MAX
 from watt_node.channel import PROTOCOL, Hello, Kind
@@ -304,14 +307,40 @@ def test_a_nonce_gap_and_a_flood_behind_it_fill_only_the_signers_own_place(bench
     net.nonces["mallory"] = first - 1
 
 
-def test_malformed_questions_and_topics_are_counted(bench: Bench) -> None:
-    counted = [rise(bench, "intake", reason) for reason in ("query-form", "query-size", "topic")]
+def test_questions_that_are_none_and_topics_are_counted(bench: Bench) -> None:
+    net = bench.net
+    network = net.network.network
+    good = make_question(key("mallory"), network, 1, "mallory", b"1", [b"rules"])
+    elsewhere = make_question(key("mallory"), bytes(32), 1, "mallory", b"1", [])
+    reasons = {
+        "query-form": [b"\xc1", good[:-1], msgspec.msgpack.encode(["state", 1, [b"k"]])],
+        "query-address": [make_question(key("mallory"), network, 1, "bob", b"1", [b"rules"])],
+        "query-signature": [good[:-1] + bytes([good[-1] ^ 1]), elsewhere],
+    }
+    counted = [rise(bench, "intake", reason) for reason in (*reasons, "topic")]
     for index in range(4):
-        for question in (b"\xc1", msgspec.msgpack.encode(["state", 1, [b"k"] * 33])):
-            bench.mallory.say(f"wp/1/area/area1/node/{index}/query/mallory", question)
+        for questions in reasons.values():
+            for question in questions:
+                bench.mallory.say(f"wp/1/area/area1/node/{index}/query/mallory", question)
     bench.mallory.say("wp/1/area/area1/tx/UPPER_CASE", b"x")
     for seen in counted:
         seen()
+    bench.well()
+
+
+@pytest.mark.row("E11", "E15")
+def test_nobody_is_shown_the_account_of_another_household(bench: Bench) -> None:
+    net = bench.net
+    bob, mallory = (account_key(crypto.id8(key(name).public)) for name in ("bob", "mallory"))
+    seen = {}
+    for voice, name in ((bench.mallory, "mallory"), (bench.bob, "bob")):
+        nonce = f"who reads what: {name}".encode()
+        question = make_question(key(name), net.network.network, 1, name, nonce, [b"rules", bob, mallory])
+        voice.say(f"wp/1/area/area1/node/2/query/{name}", question)
+        until(lambda voice=voice, nonce=nonce: voice.answers(nonce, "state"), "an answer")  # type: ignore[misc]
+        proof = codec.decode(voice.answers(nonce, "state")[0], StateProof)
+        seen[name] = set(net.light.check_state(proof, 1))
+    assert seen == {"mallory": {b"rules", mallory}, "bob": {b"rules", bob}}, "each its own"
     bench.well()
 
 
