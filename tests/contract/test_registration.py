@@ -84,6 +84,7 @@ def test_a_revoked_key_and_a_revoked_plug_end() -> None:
     assert world.call(1, key_of(501), "Withdraw", kinds.Withdraw(1)) == ""
 
 
+@pytest.mark.row("A16")
 def test_a_genesis_that_cannot_be_used_is_found_before_the_first_block() -> None:
     world = World(areas=1, homes=[])
     genesis = world.genesis

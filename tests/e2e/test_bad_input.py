@@ -452,6 +452,7 @@ def dialled(port: int, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
         yield secure
 
 
+@pytest.mark.row("E12")
 def test_a_client_with_a_certificate_of_another_authority_reaches_no_port(bench: Bench, tmp_path: Path) -> None:
     net = bench.net
     certificate, private = stranger(tmp_path / "stranger").issue("area1-node0")

@@ -130,7 +130,7 @@ def test_every_household_belongs_to_exactly_one_area(quiet: Evening) -> None:
         assert len(reporting) == sum(home["area"] == chain for home in homes)
 
 
-@pytest.mark.row("B11", "B15")
+@pytest.mark.row("B11", "B15", "A19")
 def test_each_chain_is_certified_by_a_quorum_of_its_own_nodes(quiet: Evening) -> None:
     genesis, network = genesis_of(quiet)
     for chain in (MAIN, *AREAS):
@@ -207,7 +207,7 @@ def test_a_reading_goes_up_layer_by_layer_and_arrives_unchanged(quiet: Evening) 
     assert list(frames) == list(range(min(frames), max(frames) + 1)), "none is missing in between"
 
 
-@pytest.mark.row("B28", "B35")
+@pytest.mark.row("B28", "B35", "D5", "D6")
 def test_a_station_holds_its_whole_area_and_nothing_of_another(quiet: Evening) -> None:
     for chain in AREAS:
         longest = [final.block.header for final in chain_of(quiet, chain)]
@@ -249,7 +249,7 @@ def test_three_layers_and_only_the_contract_moves_money(quiet: Evening) -> None:
     assert list(quiet.folder.glob("homes/*/bill.json"))
 
 
-@pytest.mark.row("B17", "B30", "B32")
+@pytest.mark.row("B17", "B30", "B32", "A12", "E18", "E24")
 def test_anybody_can_audit_with_the_export_and_the_regulators_key_alone(quiet: Evening, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     for part in ("export", "trust"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from watt_chain import crypto
 from watt_gateway import doctor, init, service
 from watt_gateway.config import load_config, load_plan
 from watt_node.config import ConfigError
+from watt_node.keys import read_secret
 
 GOOD = """\
 [household]
@@ -139,6 +141,18 @@ def test_init_writes_what_the_configuration_reader_takes_and_never_overwrites(
     assert init.run(tmp_path / "other", "My Home") == 1
     assert not (tmp_path / "other").exists()
     assert key.strip() not in capsys.readouterr().out
+
+
+@pytest.mark.row("E8")
+def test_every_household_makes_a_user_code_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = []
+    for name in ("home-1", "home-2"):
+        assert init.run(tmp_path / name, name) == 0
+        key = crypto.PrivateKey.from_bytes(read_secret(tmp_path / name / "household.key"))
+        out = capsys.readouterr().out
+        assert f"account: {crypto.id8(key.public).hex()}\n" in out and key.public.hex() in out
+        codes.append(crypto.id8(key.public))
+    assert codes[0] != codes[1]
 
 
 def test_the_doctor_says_what_to_do_and_that_it_is_not_well(

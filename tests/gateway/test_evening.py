@@ -255,7 +255,7 @@ def check(world: World, folder: Path) -> list[str]:
     return bill.check(bill.read(folder / "bill.json"), cached_light_client(world.genesis, world.network))
 
 
-@pytest.mark.row("B9", "B31", "B33", "C12", "J13", "J14")
+@pytest.mark.row("B9", "B31", "B33", "C12", "J13", "J14", "L1")
 def test_an_evening_ends_with_a_bill_that_can_be_checked(tmp_path: Path) -> None:
     async def scenario() -> None:
         world, station, seller, buyer = evening(tmp_path)
@@ -396,7 +396,7 @@ def test_a_bill_holds_nothing_of_other_households(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.row("J12", "J13", "J14")
+@pytest.mark.row("J12", "J13", "J14", "L6")
 def test_households_take_what_the_second_round_of_a_matching_brings_them(tmp_path: Path) -> None:
     """A stranger refuses what it was matched with; the seller it leaves alone and a buyer that had nothing meet."""
     rules = replace(RULES_1, version=3, rematch_s=100, gap_ppm=1_000_000)
@@ -560,6 +560,7 @@ def test_a_key_used_elsewhere_gets_its_nonce_anew(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.row("E14")
 def test_a_dead_station_is_passed_over(tmp_path: Path) -> None:
     async def scenario() -> None:
         _, station, seller, _ = evening(tmp_path)
@@ -661,7 +662,7 @@ def test_the_salt_of_a_bid_is_a_secret_of_the_key_and_survives_a_lost_disk(tmp_p
     asyncio.run(scenario())
 
 
-@pytest.mark.row("K11", "L13")
+@pytest.mark.row("K11", "L13", "D14")
 def test_reward_and_punishment_reach_the_household_in_its_own_bill(tmp_path: Path) -> None:
     """K11: 'will reward or punish users according to their performance', through the household's app."""
 

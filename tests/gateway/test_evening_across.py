@@ -65,7 +65,7 @@ async def evening(tmp_path: Path, seller_load: int) -> tuple[World, Street, list
     return world, steps, gateways
 
 
-@pytest.mark.row("H10", "H14", "H26")
+@pytest.mark.row("H10", "H14", "H26", "L5")
 def test_a_trade_with_another_area_stands_in_both_bills(tmp_path: Path) -> None:
     async def scenario() -> None:
         world, steps, (buyer, seller) = await evening(tmp_path, 120)

@@ -82,6 +82,7 @@ def labels(decision: Decision) -> list[str]:
     return [item.label for item in decision.calls]
 
 
+@pytest.mark.row("L3")
 @pytest.mark.parametrize(
     ("state", "bid", "plan"),
     list(itertools.product(State, (None, BID), (None, PLAN))),
@@ -104,7 +105,7 @@ def test_every_state_gives_a_decision_and_only_the_calls_of_its_stage(
             assert (decision.remember is not None) <= (state in (State.COMMIT, State.REVEAL))
 
 
-@pytest.mark.row("L2")
+@pytest.mark.row("L2", "L8")
 def test_in_commit_the_plan_is_sealed_and_remembered_before_it_is_sent() -> None:
     decision = decide(facts(State.COMMIT), None, PLAN, salt)
     assert decision.remember == BID and labels(decision) == ["commit/1"]

@@ -46,7 +46,7 @@ def test_given_a_traced_transaction_when_one_byte_of_it_is_changed_then_its_proo
         tracer.light.check_receipt(trace.proof, wrong)
 
 
-@pytest.mark.row("A14", "E16")
+@pytest.mark.row("A14", "E16", "E21")
 def test_given_a_contract_between_two_users_when_it_is_traced_then_both_sides_calls_and_its_state_are_shown(
     finished: Any,
 ) -> None:
@@ -70,6 +70,7 @@ def test_given_an_unknown_id_when_it_is_traced_then_the_answer_says_so(finished:
         tracer.contract(7, 1, 1)
 
 
+@pytest.mark.row("E21", "E23")
 def test_given_an_index_that_lies_about_an_outcome_when_it_is_traced_then_the_certified_block_wins(
     finished: Any, tmp_path: Any
 ) -> None:

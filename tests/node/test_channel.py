@@ -58,6 +58,7 @@ async def test_given_a_master_when_it_asks_for_a_validators_place_then_it_is_ref
     await network.close()
 
 
+@pytest.mark.row("E9")
 async def test_given_the_wrong_node_at_an_address_when_dialled_then_it_is_not_spoken_to(tmp_path: Path) -> None:
     network = Network(tmp_path)
     await network.start(1, 1)
@@ -83,6 +84,7 @@ async def test_given_no_certificate_or_a_foreign_one_when_dialled_then_tls_ends_
     await network.close()
 
 
+@pytest.mark.row("E12")
 async def test_given_tls_1_2_when_dialled_then_the_handshake_fails(tmp_path: Path) -> None:
     network = Network(tmp_path, areas=(1,))
     await network.start(1, 0)

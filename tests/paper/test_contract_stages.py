@@ -67,7 +67,7 @@ def test_only_registered_users_take_part() -> None:
     assert roles == {"regulator", "grid", "aggregator", "user"}
 
 
-@pytest.mark.row("J4", "A5", "B16")
+@pytest.mark.row("J4", "A5", "B16", "L7")
 def test_initial_sends_the_signal_to_every_area() -> None:
     """J4: "the grid company sends a demand signal to all users in the blockchain system through the Initial() function"
     A5: "issues demand response signals according to the load dispatching demand"

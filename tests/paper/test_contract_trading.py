@@ -98,7 +98,7 @@ def test_the_seller_is_paid_for_what_it_saved_in_the_period() -> None:
     assert world.row(buyer).status == "performed"
 
 
-@pytest.mark.row("H19", "H27")
+@pytest.mark.row("H19", "H27", "G5")
 def test_the_payers_money_is_locked_before_delivery() -> None:
     """H19: "the alliance chain of the sender must confirm that there is enough balance in user A's account to pay"
     H27: "Atomicity means that the sender has enough balance, so that the sender has enough expenses to pay"

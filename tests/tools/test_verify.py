@@ -321,7 +321,7 @@ LIES: dict[str, tuple[list[tuple[Any, str, Any]], str]] = {
 }
 
 
-@pytest.mark.row("E7", "E22")
+@pytest.mark.row("E7", "E22", "A12", "A15")
 @pytest.mark.parametrize("lie", LIES)
 def test_a_quorum_that_signs_a_wrong_result_is_found(
     lie: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, judge: Any
