@@ -44,7 +44,7 @@ def key_file(net: Network, name: str) -> Path:
     return written(net, f"{name}.accuser", key(name).to_text().encode())
 
 
-def configured(net: Network) -> Path:
+def configured(net: Network, data: Path | None = None) -> Path:
     """The auditor's own file."""
     config = config_of(net, "regulator", {})
     ends = "".join(
@@ -52,7 +52,7 @@ def configured(net: Network) -> Path:
     )
     path = net.folder / "audit.toml"
     path.write_text(
-        f'key = "{config.key}"\nname = "regulator"\ndata = "{config.data}"\nareas = []\n'
+        f'key = "{config.key}"\nname = "regulator"\ndata = "{data or config.data}"\nareas = []\n'
         f'[network]\ngenesis = "{config.network.genesis}"\nregulator = "{config.network.regulator}"\n'
         f'[tls]\nca = "{config.tls.ca}"\ncert = "{config.tls.cert}"\nkey = "{config.tls.key}"\n{ends}'
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 from watt_chain import codec
 from watt_chain.contract import AreaContract
-from watt_chain.contract.cross_kinds import Fork, Readmit
+from watt_chain.contract.cross_kinds import Fork
 from watt_chain.contract.objects import AnchorState, anchor_key
 from watt_chain.genesis import Validator
 from watt_chain.ledger import Ledger
-from watt_chain.resume import Resume
+from watt_chain.resume import Resume, open_word
 from watt_chain.transaction import make_transaction
 from watt_market.engine import Market
 from watt_master.archive import Archive
@@ -28,12 +29,13 @@ from watt_node.offline import StoppedNode, read_chain, write_chain
 from watt_node.resumption import keep
 from watt_node.service import Fatal
 from watt_node.vault import ARCHIVE, Keeping
+from watt_tools.cli import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from node_bench import Network, key, until
-from test_accuse import HEADER, certified
+from test_accuse import HEADER, certified, configured, key_file, written
 from test_audit import auditor_of
 from test_audit import config_of as audit_config
 from test_daemon import config_of
@@ -48,17 +50,25 @@ async def say(net: Network, node: Node, kind: str, fields: object) -> None:
     await until(lambda: node.ledger.next_nonce(key("regulator").public) > nonce, what=kind)
 
 
+async def readmit(
+    net: Network, folder: Path, show: pytest.CaptureFixture[str], seats: list[Validator], who: str, *more: str
+) -> tuple[int, str, str]:
+    """`wattpact audit readmit` with the files of an auditor."""
+    text = "".join(f'[[validators]]\nname = "{one.name}"\npublic = "{one.public.hex()}"\n' for one in seats)
+    listed = written(net, "list.toml", text.encode())
+    files = ["--config", str(configured(net, folder)), "--validators", str(listed), "--key", str(key_file(net, who))]
+    words = ["audit", "readmit", *files, "--chain", "1", "--out", str(net.folder / "area.word"), *more]
+    code = await asyncio.get_running_loop().run_in_executor(None, main, words)
+    shown = show.readouterr()
+    return code, shown.out, shown.err
+
+
 def new_station(net: Network, blocks: list[bytes], held: AnchorState) -> NodeSettings:
     """Import, and the regulator's word, as `wattpact station import` and `resume` do it."""
     made = net.settings(1, 1)
-    ledger = Ledger(net.genesis, 1, AreaContract(Market()))
-    for one in blocks:
-        ledger.replay(one)
-    assert (ledger.head.height, ledger.head.block_hash) == (held.height, held.block_hash)
-    fields = Resume(1, held.height + 1, held.block_hash, SEATS)
-    nonce = ledger.next_nonce(key("regulator").public)
     chain, word = net.folder / "area.blocks", net.folder / "area.word"
-    word.write_bytes(make_transaction(key("regulator"), net.network, "Resume", 1, nonce, fields))
+    fields = open_word(word.read_bytes())[1]
+    assert fields == Resume(1, held.height + 1, held.block_hash, SEATS)
     assert list(write_chain(chain, blocks))
     node = StoppedNode(made.node.data, net.genesis, net.network, 1, AreaContract(Market()), Keeping(ARCHIVE))
     take_in(chain, node, net.network)
@@ -69,7 +79,7 @@ def new_station(net: Network, blocks: list[bytes], held: AnchorState) -> NodeSet
 
 @pytest.mark.row("H16")
 def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_old_blocks_aside_and_anchors_the_new(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def scenario() -> None:
         net = Network(tmp_path, areas=(1,), masters=1, contract=lambda: AreaContract(Market()))  # type: ignore[arg-type, return-value]
@@ -83,6 +93,8 @@ def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_o
         )
         auditor = auditor_of(net, watching)
         await auditor.start()
+        code, out, err = await readmit(net, watching.data, capsys, SEATS, "regulator")
+        assert (code, out) == (1, "") and "area1: not-quarantined: the area is in good standing" in err
         proof = Fork(certified(net, replace(HEADER, height=99)), certified(net, replace(HEADER, height=99, time_s=2)))
         await say(net, master.node, "Fork", proof)
         await until(lambda: master.view.is_quarantined(1))
@@ -92,8 +104,31 @@ def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_o
         await until(lambda: master.view.ledger(1).head.height == station.height() >= held.height + 2)
         await until(lambda: auditor.replicas[1].height == station.height())
         old = station.block(held.height + 1)
-        await say(net, master.node, "Readmit", Readmit(1, SEATS))
+        again = [Validator("c1n1", net.genesis.validators(1)[0].public)]
+        for seats, who, reason in (
+            (again, "regulator", "area1: key-used: "),
+            (SEATS, "grid", "area1: role: only the regulator readmits"),
+            (SEATS, "a stranger", "this key may not sign on the main chain"),
+        ):
+            code, out, err = await readmit(net, watching.data, capsys, seats, who)
+            assert (code, out) == (1, "") and reason in err and err.count("\n") == 1, err
+        code, out, err = await readmit(net, net.folder / "elsewhere", capsys, SEATS, "regulator")
+        assert code == 1 and "archive.sqlite is not there: `wattpact audit run` fetches" in err
+        code, out, err = await readmit(net, watching.data, capsys, SEATS, "regulator", "--chain", "7")
+        assert code == 1 and "area7: the main chain has no such area" in err
+        assert not (net.folder / "area.word").exists() and master.view.is_quarantined(1)
+        other = written(net, "area.word", b"somebody's notes")
+        code, out, err = await readmit(net, watching.data, capsys, SEATS, "regulator")
+        assert (
+            code == 1 and "area.word exists and holds something else" in err and other.read_bytes()[:8] == b"somebody"
+        )
+        other.unlink()
+        assert master.view.is_quarantined(1), "the main chain was told nothing"
+        code, out, err = await readmit(net, watching.data, capsys, SEATS, "regulator")
+        assert (code, err) == (0, "") and f"area1: height {held.height + 1} is made by c1n1; recorded in block" in out
         await until(lambda: len(net.failures) == 2, what="master and auditor stop")
+        code, out, err = await readmit(net, watching.data, capsys, SEATS, "regulator", "--json")
+        assert code == 0 and json.loads(out)["recorded"] == 0, "a second run finds the list taken and the word written"
         for told in net.failures:
             assert isinstance(told, Fatal) and f"readmitted from height {held.height + 1} on; start again" in str(told)
         net.failures.clear()
@@ -139,3 +174,34 @@ def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_o
         assert not net.failures, net.failures
 
     asyncio.run(scenario())
+
+
+def test_given_unusable_files_when_readmitting_then_one_line_names_the_file_and_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = Network(tmp_path, areas=(1,))
+    config, office = configured(net), key_file(net, "regulator")
+    seat = f'[[validators]]\nname = "{{}}"\npublic = "{SEATS[0].public.hex()}"\n'
+    cases: list[tuple[str, Path, list[str], str]] = [
+        ("", office, [], "list.toml:1: missing key validators"),
+        ("validators = []\n", office, [], "list.toml:1: validators = []: at least one"),
+        (seat.format("Upper"), office, [], "list.toml:2: validators[0].name"),
+        (
+            seat.format("a") + '[[validators]]\nname = "b"\npublic = "12"\n',
+            office,
+            [],
+            "list.toml:6: validators[1].public",
+        ),
+        (seat.format("a") * 2, office, [], ": name a stands there twice"),
+        (seat.format("a") + seat.format("b"), office, [], "stands there twice"),
+        (seat.format("a"), tmp_path / "none", [], "none: cannot read the key"),
+        (seat.format("a"), office, ["--wait", "0"], "--wait 0: from 1 to 3600"),
+    ]
+    for text, secret, more, reason in cases:
+        listed = written(net, "list.toml", text.encode())
+        files = ["--config", str(config), "--validators", str(listed), "--key", str(secret)]
+        options = ["--chain", "1", "--out", str(tmp_path / "word"), *more]
+        assert main(["audit", "readmit", *files, *options]) == 1, reason
+        shown = capsys.readouterr()
+        assert reason in shown.err and shown.err.startswith("wattpact audit readmit: "), shown.err
+        assert shown.err.count("\n") == 1 and not shown.out

@@ -117,6 +117,13 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
 
         return module.run(chosen.config, chosen.key, chosen.proof, chosen.wait, as_json=chosen.json)
 
+    def readmit(chosen: argparse.Namespace) -> int:
+        from watt_master import readmit as module
+
+        return module.run(
+            chosen.config, chosen.chain, chosen.validators, chosen.key, chosen.out, chosen.wait, as_json=chosen.json
+        )
+
     actions = audit.add_subparsers(metavar="ACTION", required=True)
     _action(actions, "run", "run the auditor in the foreground").set_defaults(handler=run)
     showing = _action(actions, "show", "what it has followed and found wrong; exit code 1 if anything")
@@ -130,6 +137,18 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
     accusing.add_argument("--wait", type=int, default=60, metavar="S", help="for the block that holds the call (60)")
     accusing.add_argument("--json", action="store_true")
     accusing.set_defaults(handler=accuse)
+    back = _action(
+        actions, "readmit", "give an area in quarantine other validators, and write the word they begin with"
+    )
+    back.add_argument("--chain", type=int, required=True, metavar="N", help="number of the area")
+    back.add_argument(
+        "--validators", type=Path, required=True, metavar="FILE", help="[[validators]] with name and public, in TOML"
+    )
+    back.add_argument("--key", type=Path, required=True, metavar="FILE", help="the regulator's")
+    back.add_argument("--out", type=Path, required=True, metavar="FILE", help="for the word: `wattpact station resume`")
+    back.add_argument("--wait", type=int, default=60, metavar="S", help="for the block that holds the call (60)")
+    back.add_argument("--json", action="store_true")
+    back.set_defaults(handler=readmit)
 
 
 def _add_master(master: argparse.ArgumentParser) -> None:
