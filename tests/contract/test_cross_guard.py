@@ -175,3 +175,14 @@ def test_a_partner_of_a_readmitted_area_hears_of_its_new_validators() -> None:
     lies = lie(world, 1, 2, "CrossLocked", cross_kinds.CrossLocked(1, [(1, world.main_trade().id)], []), 1)
     assert world.dry(2, world.validators[2][0], "Inbox", lies)[0] == "proof"
     assert play.number == 1 and total_u(world) == 800_000_000
+    # These lie too, before a block of theirs is anchored: a second list from the same height on.
+    world.validators[1] = [key_of(950), key_of(951)]
+    header = replace(header, height=world.anchored[1] + 1)
+    first, second = (certified(world, 1, replace(header, time_s=header.time_s + at)) for at in (1, 2))
+    assert world.call(0, world.validators[0][0], "Fork", cross_kinds.Fork(first, second)) == ""
+    seats = [Validator("node2", key_of(952).public), Validator("node3", key_of(953).public)]
+    assert world.call(0, REGULATOR, "Readmit", cross_kinds.Readmit(1, seats)) == ""
+    for fields in world.inbox_fields(2):
+        assert world.call(2, world.validators[2][0], "Inbox", fields) == ""
+    known = codec.decode(world.ledgers[2].state.get(known_list_key(1)) or b"", KnownList)
+    assert known == KnownList(world.anchored[1] + 1, seats)

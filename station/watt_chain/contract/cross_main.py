@@ -180,11 +180,14 @@ def open_trades(session: Session, event: MainEvent, solution: Solution, books: l
         _introduce(session, crossing.bid_chain, crossing.offer_chain)
 
 
-def _introduce(session: Session, source: int, target: int) -> None:
-    """Tell the seller's area who certifies the blocks of the buyer's, once per list."""
+def _introduce(session: Session, source: int, target: int, *, anew: bool = False) -> None:
+    """Tell the seller's area who certifies the blocks of the buyer's, once per list.
+
+    anew    whatever was told: the regulator's list begins after the last anchored block, as one that was told may have
+    """
     lane = session.get(lane_key(source, target), Lane) or Lane(0, 0)
     known = validators.known_list(session, source)
-    if lane.told_from == known.from_height:
+    if lane.told_from == known.from_height and not anew:
         return
     locked = [
         (trade.terms.event, trade.terms.number)
@@ -199,11 +202,11 @@ def _introduce(session: Session, source: int, target: int) -> None:
     session.put(lane_key(source, target), replace(lane, told_from=known.from_height))
 
 
-def introduce_again(session: Session, source: int) -> None:
+def introduce_again(session: Session, source: int, *, anew: bool = False) -> None:
     """The validators of an area have changed, and the block that said so is taken in whole: tell its partners."""
     for key in session.state.keys(b"lane/%d/" % source):
         if session.need(key, Lane).told_from:
-            _introduce(session, source, int(key.rsplit(b"/", 1)[1]))
+            _introduce(session, source, int(key.rsplit(b"/", 1)[1]), anew=anew)
 
 
 # From anchored blocks ----------------------------------------------------------------------------------------------
