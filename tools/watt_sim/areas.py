@@ -27,9 +27,11 @@ from watt_sim.carriers import Carriers
 from watt_sim.cheap import cheap_signatures
 from watt_sim.drbg import Drbg
 from watt_sim.guards import Guards
+from watt_sim.recovery import Recovery
 from watt_sim.streets import (
     DEPOSIT_U,
     EVENT,
+    NOBODY,
     RULES,
     Chain,
     Home,
@@ -138,6 +140,8 @@ class Areas:
         "Chain -> (height from which they validate, keys)."
         self.stolen: dict[int, list[PrivateKey]] = {}
         "Keys of validators that have left, by chain."
+        self.bad = config.bad or NOBODY
+        "The area that is bad now; nobody once it was readmitted."
         self.judge = Judge(self)
         self.carriers = Carriers(self)
         self.guards = Guards(self)
@@ -145,6 +149,7 @@ class Areas:
         "The other history of the bad area."
         self.mirror: Chain | None = self.chains[config.bad].fork() if config.bad else None
         "The bad area as the masters execute it."
+        self.recovery = Recovery(self)
         self.executed: dict[int, dict[int, bytes]] = {area: {} for area in self.network.areas}
         "Area -> height -> header that the masters have executed."
         if config.poor:
@@ -189,9 +194,9 @@ class Areas:
             self.stolen.setdefault(number, []).extend(key for key in chain.keys if key not in waiting[1])
             chain.keys = waiting[1]
             self.count("list-changed")
-        if number and number != self.config.bad:
+        if number and number != self.bad:
             self.executed[number][made.height] = made.header
-        if number != self.config.bad:
+        if number != self.bad:
             self.judge.said(made.applied)
         if chain is not self.twin:
             self.judge.block(number, made.applied)
@@ -293,7 +298,11 @@ class Areas:
             self.block(number)
         elif draw < 88 and self.config.changes:
             self._change_list(chance.choice(self.network.areas))
-        elif draw < 95 and self.config.bad:
+        elif draw < 95 and self.recovery.is_due():
+            self.recovery.readmit()
+        elif draw < 95 and self.recovery.is_over:
+            self.recovery.show_old_history()
+        elif draw < 95 and self.bad != NOBODY:
             what = chance.below(10)
             if what < 5:
                 self._fork()
@@ -359,7 +368,7 @@ class Areas:
 
     def _fork(self) -> None:
         """The bad area goes on in its other history: valid as well, and certified by the same keys."""
-        bad = self.config.bad
+        bad = self.bad
         if self.twin is None:
             self.twin = self.chains[bad].fork()
             self.count("equivocation")
@@ -380,6 +389,8 @@ class Areas:
         """Everything is carried, every deadline passes; whoever has halted for ever stays so."""
         spec = self.network.spec
         self.note("everything is carried from here on")
+        if self.recovery.is_due() and self.chance.chance(500_000):
+            self.recovery.readmit()
         if self.chance.chance(700_000):
             self._pass(0)
         self._pass(spec.confirm_close_s)
@@ -454,13 +465,13 @@ class Areas:
         """Blocks of an area that follow what the main chain has, in order; of the bad one those of either history."""
         known = anchored_height(self.chains[0], area)
         chains = [self.chains[area]]
-        if area == self.config.bad and self.twin is not None:
+        if area == self.bad and self.twin is not None:
             chains.append(self.twin)
         return [made for chain in chains for made in chain.made if made.height > known]
 
     def anchor(self, made: Made) -> None:
         """A master hands in an anchor, once it has executed the block."""
-        if made.applied.header.chain == self.config.bad:
+        if made.applied.header.chain == self.bad:
             self.execute(made)
         height = made.height
         if self.executed[made.applied.header.chain].get(height) == made.header:

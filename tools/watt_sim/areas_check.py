@@ -49,6 +49,8 @@ class Judge:
         "(source, target, sequence) -> message, of every block of this run."
         self._consumed: dict[tuple[int, int], int] = {}
         "(source, target) -> last message taken."
+        self._introduced: dict[tuple[int, int], bool] = {}
+        "(source, target) -> whether the target was told the list under which the source was readmitted."
         for target, chain in world.chains.items():
             for source in world.chains:
                 self._consumed[source, target] = cursor_of(chain, source).sequence
@@ -90,7 +92,7 @@ class Judge:
         return Position(0, 0, 0, 0, 0, 0, 0, "") if held is None else codec.decode(held, Position)
 
     def _is_good(self, area: int) -> bool:
-        return area != self._world.config.bad
+        return area != self._world.bad
 
     # After every block --------------------------------------------------------------------------------------
 
@@ -107,7 +109,6 @@ class Judge:
 
     def _messages(self, area: int, applied: AppliedBlock) -> None:
         """I4: a chain consumes what another said, in its order, nothing twice and nothing left out."""
-        world = self._world
         for tx, receipt in zip(applied.transactions, applied.receipts, strict=True):
             if tx.kind == "CrossOp" and not receipt.code:
                 self._by_its_owner(area, tx)
@@ -120,11 +121,32 @@ class Judge:
                 if message.sequence != self._consumed.get(lane, 0) + 1:
                     raise Violation("I4", f"area {area} takes message {message.sequence} of {source} out of its turn")
                 self._consumed[lane] = message.sequence
-                if source != world.config.bad and self._said.get((source, area, message.sequence)) != message:
+                if self._answers_for(source, area) and self._said.get((source, area, message.sequence)) != message:
                     raise Violation("I4", f"area {area} takes a message of {source} that {source} never sent")
                 if message.kind == "Partner":
                     partner = codec.decode(message.body, Partner)
                     self._consumed[partner.chain, area] = partner.sequence
+                    told = partner.validators == self._world.recovery.listed
+                    self._introduced[partner.chain, area] = told or self.knows_list(partner.chain, area)
+
+    def _answers_for(self, source: int, target: int) -> bool:
+        """Whether what `target` takes of `source` must have been said there: not before it knows the list of a
+        readmitted area, and never of a bad one."""
+        if source != self._world.recovery.area:
+            return source != self._world.bad
+        return self.knows_list(source, target)
+
+    def knows_list(self, source: int, target: int) -> bool:
+        """Whether `target` has been told the list of a readmitted area."""
+        return self._introduced.get((source, target), False)
+
+    def readmitted(self, area: int) -> None:
+        """An area goes on from its last anchored block, as a good one: what it has taken and said stands there."""
+        chain = self._world.chains[area]
+        for source in self._world.chains:
+            self._consumed[source, area] = cursor_of(chain, source).sequence
+        for made in chain.made:
+            self.said(made.applied)
 
     def _by_its_owner(self, area: int, tx: DecodedTransaction) -> None:
         """I3: nobody locks, consents or declines for another."""
@@ -243,8 +265,10 @@ class Judge:
                 if self._seen.get((half.terms.number, side == "buyer")) != half.state:
                     self._seen[half.terms.number, side == "buyer"] = half.state
                     self._world.count(f"{side}-{half.state}")
-            if seller is not None and buyer is not None and seller.state in ASKED and buyer.state in NO_LOCK:
-                raise Violation("I5", f"the seller of trade {number} is {seller.state}, the buyer is {buyer.state}")
+            went_back = terms.buyer_chain == self._world.recovery.area  # its lock may have been in a block that is gone
+            locked = buyer is None or buyer.state not in NO_LOCK or went_back
+            if seller is not None and seller.state in ASKED and not locked:
+                raise Violation("I5", f"the seller of trade {number} is {seller.state}, the buyer has no lock")
             if seller is not None and seller.state == "CREDITED" and main.state != "PAID":
                 raise Violation("I6", f"the seller of trade {number} is credited, recorded is {main.state}")
             if seller is not None and buyer is not None and seller.state == "CREDITED" and buyer.state != "PAID":
@@ -272,6 +296,9 @@ class Judge:
                 raise Violation("I13", f"the event of area {area} is still {event.state}")
             if self.position(area).locked_u:
                 raise Violation("I13", f"the position of area {area} has money locked for ever")
+        for source, target in self._introduced:
+            if source == world.recovery.area and target in running and not self.knows_list(source, target):
+                raise Violation("I13", f"area {target} never hears of the new list of area {source}")
         if running == world.network.areas:
             sent = sum(self._transit(area).sent_u for area in running)
             received = sum(self._transit(area).received_u for area in running)

@@ -204,5 +204,35 @@ CROSS = (
         "17.7",
         (_GUARD, "quarantine", "cross_main.end_of_area(session, docket, number, chain, QUARANTINE)", "pass"),
     ),
+    _bug(
+        "readmitted-and-still-in-quarantine",
+        "17.7",
+        (_GUARD, "readmit", 'replace(held, quarantine="")', "held"),
+    ),
+    _bug(
+        "readmitted-under-the-old-list",
+        "17.7",
+        (
+            _GUARD,
+            "readmit",
+            "KnownList(last.height + 1, fields.validators)",
+            "validators.known_list(session, fields.chain)",
+        ),
+    ),
+    _bug(
+        "second-list-of-a-height-not-told",
+        "17.7",
+        (
+            _GUARD,
+            "readmit",
+            "introduce_again(session, fields.chain, anew=True)",
+            "introduce_again(session, fields.chain)",
+        ),
+    ),
+    _bug(
+        "readmitted-and-nobody-told",
+        "17.7",
+        (_GUARD, "readmit", "cross_main.introduce_again(session, fields.chain, anew=True)", "pass"),
+    ),
 )
 """All of them are looked for by seeds of `areas` first."""

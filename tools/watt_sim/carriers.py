@@ -56,7 +56,7 @@ class Carriers:
         world = self._world
         cursor = cursor_of(world.chains[target], source)
         chain = world.chains[source]
-        if source == world.config.bad and world.twin is not None and self._chance.chance(500_000):
+        if source == world.bad and world.twin is not None and self._chance.chance(500_000):
             chain = world.twin  # the other history, for this area
         sent = 0
         for made in chain.made:
@@ -94,7 +94,7 @@ class Carriers:
     def lie(self) -> None:
         """The bad area shows another one a block that never was: it may be believed, and must bind nobody."""
         world = self._world
-        bad = world.config.bad
+        bad = world.bad
         target = self._chance.choice([area for area in world.network.areas if area != bad])
         if target in world.halted:
             return
@@ -257,7 +257,7 @@ class Carriers:
         fields = {name: getattr(last, name) for name in Header.__struct_fields__}
         fields.update(height=height + 1, previous=previous, outbox_root=merkle.leaf_hash(message))
         header = codec.encode(Header(**fields))
-        keys = world.chains[area].keys if area == world.config.bad else world.chains[0].keys
+        keys = world.chains[area].keys if area == world.bad else world.chains[0].keys
         return "unexecuted", "Anchor", kinds.Anchor(header, world.chains[area].certify(header, keys), [message])
 
     @staticmethod

@@ -38,20 +38,24 @@ class Guards:
         else:
             self._show_no_fork()
 
-    def _bad_pairs(self) -> list[tuple[Made, Made]]:
+    def forget(self, area: int) -> None:
+        """An area was readmitted: it is anchored again."""
+        self._stopped.pop(area, None)
+
+    def bad_pairs(self) -> list[tuple[Made, Made]]:
         world = self._world
         if world.twin is None:
             return []
-        mine = {made.height: made for made in world.chains[world.config.bad].made}
+        mine = {made.height: made for made in world.chains[world.bad].made}
         pairs = [(mine[other.height], other) for other in world.twin.made if other.height in mine]
         return [pair for pair in pairs if pair[0].header != pair[1].header]
 
     def _show_fork(self) -> None:
-        pairs = self._bad_pairs()
+        pairs = self.bad_pairs()
         if pairs:
             world = self._world
             key = world.chance.choice([world.chains[0].keys[1], key_of("regulator"), key_of("grid")])
-            world.put(0, key, "Fork", _fork(*world.chance.choice(pairs)))
+            world.put(0, key, "Fork", fork_of(*world.chance.choice(pairs)))
             made = world.block(0)
             if made is not None and not made.applied.receipts[-1].code:
                 world.count("fork-shown")
@@ -59,17 +63,17 @@ class Guards:
     def _show_no_fork(self) -> None:
         """Two blocks of a good area, of different heights, or the same twice."""
         world = self._world
-        area = world.chance.choice([area for area in world.network.areas if area != world.config.bad])
+        area = world.chance.choice([area for area in world.network.areas if area != world.bad])
         made = world.chains[area].made
         if made:
-            fork = _fork(world.chance.choice(made), world.chance.choice(made))
+            fork = fork_of(world.chance.choice(made), world.chance.choice(made))
             world.put(0, world.chains[0].keys[BAD_MASTER], "Fork", fork)
             world.block(0)
 
     def _refute(self) -> None:
         """The masters execute what the bad area certified next, find that it is not so, and say it."""
         world = self._world
-        false = world.carriers.unexecuted(world.config.bad)
+        false = world.carriers.unexecuted(world.bad)
         if false is None:
             return
         anchor = false[2]
@@ -82,7 +86,7 @@ class Guards:
     def _accuse(self) -> None:
         """The bad master refutes the next block of a good area."""
         world = self._world
-        area = world.chance.choice([area for area in world.network.areas if area != world.config.bad])
+        area = world.chance.choice([area for area in world.network.areas if area != world.bad])
         known = anchored_height(world.chains[0], area)
         following = [made for made in world.chains[area].made if made.height == known + 1]
         if following:
@@ -105,11 +109,12 @@ class Guards:
                 main = world.judge.main(number)
                 if area in (main.terms.buyer_chain, main.terms.seller_chain) and main.state in UNDECIDED:
                     raise Violation("I5", f"trade {number} waits for area {area}, which is in quarantine: {main.state}")
-            if area != world.config.bad:
+            if area != world.bad:
                 raise Violation("I10", f"area {area} did nothing wrong and is in quarantine: {reason}")
             if not world.coverage.get(f"quarantine-{reason}"):
                 world.count(f"quarantine-{reason}")
 
 
-def _fork(first: Made, second: Made) -> Fork:
+def fork_of(first: Made, second: Made) -> Fork:
+    """The call that shows two blocks of one height."""
     return Fork(*(PartnerBlock(made.header, made.certificate) for made in (first, second)))

@@ -38,6 +38,8 @@ ENDOWED_U = 1_000_000_000
 RULES: RuleSet = replace(RULES_1, version=3, crossings=8)
 MARKET = Market()
 EVENT = 1
+NOBODY = -1
+"""No area, and not the main chain either, which is 0."""
 
 
 @cache
