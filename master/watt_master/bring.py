@@ -14,10 +14,10 @@ from watt_chain import codec
 from watt_chain.block import HEADER_SIZE_MAX, Header, Receipt
 from watt_chain.codec import DecodeError
 from watt_chain.contract import MainContract
-from watt_chain.contract.cross_kinds import MAIN_KINDS
+from watt_chain.contract.cross_kinds import MAIN_KINDS, Readmit
 from watt_chain.crypto import PrivateKey
 from watt_chain.genesis import faults_tolerated
-from watt_chain.ledger import Ledger
+from watt_chain.ledger import AppliedBlock, Ledger
 from watt_chain.transaction import decode_transaction, make_transaction, txid
 from watt_market.checker import Checker
 from watt_node.ask import ask_all
@@ -60,6 +60,8 @@ class Copy:
         self.ledger = Ledger(self.genesis, MAIN, MainContract(Checker()))
         self.codes: dict[bytes, tuple[int, str]] = {}
         "txid -> (height, code) of every call in the blocks that we followed."
+        self.readmissions: dict[int, int] = {}
+        "Area -> how often it was readmitted; each time the regulator's word needs a larger number."
         self._context = tls_context(config.tls, server=False)
         self.remote = Remote(config.main, self._context, config.name, self.network, Log("audit", "error"))
 
@@ -74,7 +76,9 @@ class Copy:
             return  # everything is asked of the masters
         with contextlib.closing(Archive(self.archive_path, self.network, read_only=True)) as archive:
             for certified in archive.blocks(MAIN):
-                yield self.ledger.replay(certified).header.height
+                applied = self.ledger.replay(certified)
+                self._note(applied)
+                yield applied.header.height
 
     async def catch_up(self) -> None:
         """To a height that an honest master tells, as far as f of them lie. BringError."""
@@ -108,7 +112,14 @@ class Copy:
             return str(error)
         for receipt in applied.receipts:
             self.codes[receipt.txid] = applied.header.height, receipt.code
+        self._note(applied)
         return ""
+
+    def _note(self, applied: AppliedBlock) -> None:
+        for tx, receipt in zip(applied.transactions, applied.receipts, strict=True):
+            if tx.kind == "Readmit" and not receipt.code:
+                chain = codec.decode(tx.fields_raw, Readmit).chain
+                self.readmissions[chain] = self.readmissions.get(chain, 0) + 1
 
     def tried(self, kind: str, tx: bytes) -> str:
         """What the next block would say of this call: "" or the reason."""

@@ -134,9 +134,12 @@ def area_at(copy: Copy, chain: int, start: Start) -> Ledger:
 
 def word(copy: Copy, key: PrivateKey, chain: int, seats: list[Validator]) -> bytes:
     """The Resume of the area, tried on its state after the last anchored block. BringError, ArchiveError."""
-    ledger = area_at(copy, chain, start_of(copy, chain, seats))
+    start = start_of(copy, chain, seats)
+    ledger = area_at(copy, chain, start)
     now = codec.decode(ledger.state.get(VALIDATORS_KEY) or b"", ValidatorList)
-    fields = Resume(now.sequence + 1, ledger.head.height + 1, ledger.head.block_hash, seats)
+    # Of two words the larger counts, and the state may have lost the one before: so the readmissions are counted.
+    before = copy.readmissions.get(chain, 0) - start.is_taken
+    fields = Resume(now.sequence + before + 1, ledger.head.height + 1, ledger.head.block_hash, seats)
     nonce = ledger.next_nonce(key.public)
     if nonce < 0:
         _refuse(chain, "role")

@@ -176,6 +176,42 @@ def test_given_an_area_beyond_its_bound_when_readmitted_then_a_master_sets_the_o
     asyncio.run(scenario())
 
 
+@pytest.mark.row("H16")
+def test_given_new_validators_that_lie_as_well_when_readmitted_again_then_the_second_word_outranks_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario() -> None:
+        net = Network(tmp_path, areas=(1,), masters=1, contract=lambda: AreaContract(Market()))  # type: ignore[arg-type, return-value]
+        station = await net.start(1, 0)
+        config = config_of(net)
+        master = Master(config, Log("master", "debug", net.log))
+        await master.start()
+        await until(lambda: 1 <= master.view.anchor_height(1) == station.height(), what="anchored")
+        watching = replace(audit_config(net, "regulator", {}), areas=config.areas, data=net.folder / "watching")
+        auditor = auditor_of(net, watching)
+        await auditor.start()
+        await until(lambda: auditor.replicas[1].height == station.height())
+        last = station.height()
+        await net.stop(1, 0)
+        words = []
+        for who, seat, height in (("1/0", "liar", last + 9), ("liar", "1/1", last + 1)):
+            first = replace(HEADER, height=height)
+            pair = Fork(certified(net, first, who), certified(net, replace(first, time_s=2), who))
+            await say(net, master.node, "Fork", pair)
+            await until(lambda: master.view.is_quarantined(1))
+            code, _, err = await readmit(net, watching.data, capsys, [Validator("c1n1", key(seat).public)], "regulator")
+            assert (code, err) == (0, ""), err
+            words.append(open_word((net.folder / "area.word").read_bytes())[1])
+            (net.folder / "area.word").unlink()
+        assert [one.sequence for one in words] == [1, 2] and words[0].height == words[1].height == last + 1
+        await auditor.stop()
+        await master.stop()
+        await net.close()
+        assert not net.failures, net.failures
+
+    asyncio.run(scenario())
+
+
 def test_given_unusable_files_when_readmitting_then_one_line_names_the_file_and_the_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
