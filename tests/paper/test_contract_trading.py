@@ -177,6 +177,18 @@ def test_the_grid_publishes_indicators_and_prices_and_touches_no_household() -> 
         assert world.dry(1, GRID, kind, fields)[0] == "role"
 
 
+@pytest.mark.row("A20")
+def test_one_trading_system_serves_the_users_interest_and_the_grids_cost() -> None:
+    """A20: "a two-layer bidding model based on the maximization of users' interests and the lowest cost of grid
+    companies" """
+    world, seller, buyer = trade(SAVED, KEPT)
+    idle, _, _ = trade(NOT_SAVED, KEPT)
+    assert world.main_event().value_u > 0
+    pair, bids = world.pairs(1)[0], [world.sealed(home) for home in (seller, buyer)]
+    assert all(bids[0].price_u_per_wh < price < bids[1].price_u_per_wh for price in pair.price_u_per_wh)
+    assert sum(world.main_event().cost_u) < sum(idle.main_event().cost_u)
+
+
 @pytest.mark.row("A13", "E17")
 def test_only_the_regulator_makes_rules_and_they_hold_from_a_future_height() -> None:
     """A13: "responsible for formulating trading rules and supervising the process of trading" """
