@@ -9,6 +9,7 @@ from collections import deque
 
 from watt_chain.pbft.messages import kind_of
 
+from watt_node.bucket import Bucket
 from watt_node.config import PeerSection
 
 QUEUE_FRAMES = 512
@@ -113,8 +114,8 @@ class Budget:
     """What may be read from one peer: buckets that fill with time, one for all frames and one for each kind."""
 
     def __init__(self, now_s: float) -> None:
-        self._all = _Bucket(FRAMES_PER_S, FRAMES_AT_ONCE, now_s)
-        self._kinds = {kind: _Bucket(rate, rate * BURST_S, now_s) for kind, rate in KIND_PER_S.items()}
+        self._all = Bucket(FRAMES_PER_S, FRAMES_AT_ONCE, now_s)
+        self._kinds = {kind: Bucket(rate, rate * BURST_S, now_s) for kind, rate in KIND_PER_S.items()}
 
     def spend(self, now_s: float) -> float:
         """One frame was read; how long to wait before the next, in seconds."""
@@ -130,22 +131,6 @@ class Budget:
             return False
         bucket.take(now_s)
         return True
-
-
-class _Bucket:
-    __slots__ = ("_left", "_most", "_rate", "_since_s")
-
-    def __init__(self, rate: float, most: float, now_s: float) -> None:
-        self._rate, self._most, self._left, self._since_s = rate, most, float(most), now_s
-
-    def left(self, now_s: float) -> float:
-        self._left = min(self._most, self._left + (now_s - self._since_s) * self._rate)
-        self._since_s = now_s
-        return self._left
-
-    def take(self, now_s: float) -> float:
-        self._left = self.left(now_s) - 1
-        return self._left
 
 
 class Blame:

@@ -6,12 +6,14 @@ counted, and where the household can do something about it, it is told.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from watt_chain.codec import DecodeError
 from watt_chain.question import QUESTION_BYTES_MAX
 from watt_chain.transaction import decode_transaction
+from watt_node.bucket import Bucket
 from watt_node.log import Log
 from watt_wire import topics
 from watt_wire.errors import DecodeError as TopicError
@@ -24,6 +26,11 @@ IN_WORK_MAX = 1024
 """Transactions between arrival and answer; a station handles them in about a second."""
 GATEWAY_IN_WORK_MAX = 128
 """Of these, one gateway's: after two days without uplink it sends more, in the order of its nonces, and again."""
+QUESTIONS_PER_S = 10
+QUESTIONS_AT_ONCE = 128
+"""Of one gateway. A look takes one to three; finding one's pairs among 2,048 of an event takes 64, once."""
+GATEWAYS_MAX = 10_000
+"""Gateways whose questions are counted: an area has some hundreds; the one that began first is forgotten first."""
 SILENT = ("duplicate", "busy", "starting", "stopping", "pool-full", "signer-full")
 """Not the household's fault and over by itself: it sends again anyway, an answer would only add to the load."""
 
@@ -40,15 +47,26 @@ class Submits(Protocol):
 class Intake:
     """Takes messages off the broker's hands; `handle` returns at once."""
 
-    def __init__(self, node: Submits, area: str, index: int, replies: Replies, log: Log) -> None:
+    def __init__(
+        self,
+        node: Submits,
+        area: str,
+        index: int,
+        replies: Replies,
+        log: Log,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._node = node
         self._area = area
         self._index = index
         self._replies = replies
         self._log = log
+        self._now_s = now_s
         self._in_work: set[asyncio.Task[None]] = set()
         self._gateways: dict[str, int] = {}
         "Messages in work by gateway: a flood of one must not turn away the others."
+        self._budgets: dict[str, Bucket] = {}
+        "What each gateway may still ask."
         self.counters: dict[str, int] = {}
 
     def filters(self) -> list[str]:
@@ -113,6 +131,15 @@ class Intake:
             self._replies.refused(decoded.txid, reason, gateway)
 
     def _query(self, gateway: str, payload: bytes) -> None:
+        budget, now_s = self._budgets.get(gateway), self._now_s()
+        if budget is None:
+            if len(self._budgets) >= GATEWAYS_MAX:
+                del self._budgets[next(iter(self._budgets))]
+            budget = self._budgets[gateway] = Bucket(QUESTIONS_PER_S, QUESTIONS_AT_ONCE, now_s)
+        if budget.left(now_s) < 1:
+            self._count("query-budget")  # before anything is verified; the gateway asks another station, or later
+            return
+        budget.take(now_s)
         self._count(self._replies.query(payload, gateway) or "query")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

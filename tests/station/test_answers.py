@@ -17,7 +17,14 @@ from watt_chain.ledger import AppliedBlock
 from watt_chain.question import KEYS_MAX, Body, Question, make_question
 from watt_chain.transaction import decode_transaction, make_transaction
 from watt_node.log import Log
-from watt_station.intake import GATEWAY_IN_WORK_MAX, IN_WORK_MAX, TX_BYTES_MAX, Intake
+from watt_station.intake import (
+    GATEWAY_IN_WORK_MAX,
+    IN_WORK_MAX,
+    QUESTIONS_AT_ONCE,
+    QUESTIONS_PER_S,
+    TX_BYTES_MAX,
+    Intake,
+)
 from watt_station.replies import EXPECTED_MAX, Replies
 
 NETWORK = bytes(32)
@@ -75,7 +82,9 @@ class Bench:
         self.state = FakeState()
         self.out: list[tuple[str, list[object]]] = []
         self.replies = Replies(self.node, self.state, NETWORK, 1, index, self.publish)
-        self.intake = Intake(self.node, "area1", index, self.replies, Log("t", "debug", io.StringIO()))
+        self.now_s = 5.0
+        log = Log("t", "debug", io.StringIO())
+        self.intake = Intake(self.node, "area1", index, self.replies, log, lambda: self.now_s)
 
     def publish(self, topic: str, payload: bytes) -> bool:
         self.out.append((topic, msgspec.msgpack.decode(payload)))
@@ -224,6 +233,29 @@ async def test_given_somebody_unknown_when_it_asks_whether_it_is_enrolled_then_i
     own = signer_key(crypto.id8(key("newcomer").public))
     await bench.say(QUERY, make_question(key("newcomer"), NETWORK, 1, "gw1", b"7", [own]))
     assert bench.out == [(REPLY, ["state", b"7", b"state " + own])]
+
+
+async def test_given_a_flood_of_questions_when_others_ask_then_only_the_flood_is_dropped() -> None:
+    bench = Bench()
+    for number in range(QUESTIONS_AT_ONCE + 5):
+        await bench.say(QUERY, make_question(key("ann"), NETWORK, 1, "gw1", b"%d" % number, [b"rules"]))
+    assert bench.intake.counters == {"query": QUESTIONS_AT_ONCE, "query-budget": 5}
+    await bench.say(QUERY.replace("gw1", "gw2"), make_question(key("bob"), NETWORK, 1, "gw2", b"mine", [b"rules"]))
+    assert bench.out[-1] == (REPLY.replace("gw1", "gw2"), ["state", b"mine", b"state rules"])
+    bench.now_s += 1
+    for number in range(QUESTIONS_PER_S + 1):
+        await bench.say(QUERY, make_question(key("ann"), NETWORK, 1, "gw1", b"%d" % number, [b"rules"]))
+    assert bench.intake.counters == {"query": QUESTIONS_AT_ONCE + 1 + QUESTIONS_PER_S, "query-budget": 6}
+
+
+async def test_given_questions_under_many_names_when_counted_then_the_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("watt_station.intake.GATEWAYS_MAX", 3)
+    bench = Bench()
+    for number in range(9):
+        await bench.say(QUERY.replace("gw1", f"gw{number}"), b"x")
+    assert len(bench.intake._budgets) == 3 and bench.intake.counters == {"query-form": 9}
 
 
 async def test_given_too_many_in_work_when_more_arrive_then_they_are_dropped_and_counted() -> None:
