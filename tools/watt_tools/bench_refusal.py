@@ -212,7 +212,7 @@ def main(*, as_json: bool, write: Path | None = None) -> int:
         print(json.dumps({name: {"units": round(cost, 2), "checks": n} for name, (cost, n) in found.items()}, indent=1))
     else:
         lines = ["| refused | verify-units | signatures checked |", "|---|--:|--:|"]
-        lines += [f"| {name} | {cost:.2f} | {checks:g} |" for name, (cost, checks) in found.items()]
+        lines += [f"| {name} | {cost:.2f} | {round(checks, 2):g} |" for name, (cost, checks) in found.items()]
         code = marks.show_or_write("\n".join(lines), write, "bench-refusals")
     costs = [cost for name, (cost, _) in found.items() if "500" not in name and "inside" not in name]
     return int(max(costs) > 1.5 or code)
