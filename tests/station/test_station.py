@@ -24,6 +24,7 @@ from watt_chain.contract.kinds import Announced, Enrol, EnrolPlug, Withdraw
 from watt_chain.contract.objects import Account, AreaEvent, account_key, event_key
 from watt_chain.genesis import sign_genesis
 from watt_chain.light import LightClient, ReceiptProof, StateProof
+from watt_chain.question import make_question
 from watt_chain.transaction import make_transaction, txid
 from watt_node.config import EndpointSection, LogSection, MqttSection
 from watt_node.disk import RealDisk
@@ -189,10 +190,11 @@ async def test_given_an_area_when_a_household_transacts_then_proven_receipts_ans
     assert light.check_receipt(codec.decode(proof, ReceiptProof), withdraw) == "balance"  # type: ignore[arg-type]
     assert [station.replies.counters["receipts"] for station in stations] == [0, 0, 1, 0]  # by the serving node
 
-    area.publish("node/1/query/home", msgspec.msgpack.encode(["state", 77, [account_key(crypto.id8(ANN.public))]]))
+    wanted = [account_key(crypto.id8(key.public)) for key in (ANN, regulator)]
+    area.publish("node/1/query/home", make_question(ANN, network.network, 1, "home", b"77", wanted))
     await until(lambda: len(area.replies) == 1)
     name, nonce, proof = area.replies.pop()
-    assert (name, nonce) == ("state", 77)
+    assert (name, nonce) == ("state", b"77")
     ((_, value),) = light.check_state(codec.decode(proof, StateProof), 1).items()  # type: ignore[arg-type]
     assert value is not None
     assert codec.decode(value, Account).nonce == 1
