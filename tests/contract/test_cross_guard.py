@@ -159,18 +159,23 @@ def test_the_regulator_readmits_an_area_under_new_validators_from_its_last_ancho
     assert world.dry(0, world.validators[0][0], "Anchor", kinds.Anchor(block.header, block.certificate, []))[0] == ""
 
 
+def told_after(world: World, pair: cross_kinds.Fork, seats: list[Validator]) -> KnownList:
+    """What area 2 believes of area 1 once a fork of it is shown and it is readmitted under this list."""
+    assert world.call(0, world.validators[0][0], "Fork", pair) == ""
+    assert world.call(0, REGULATOR, "Readmit", cross_kinds.Readmit(1, seats)) == ""
+    for fields in world.inbox_fields(2):
+        assert world.call(2, world.validators[2][0], "Inbox", fields) == ""
+    return codec.decode(world.ledgers[2].state.get(known_list_key(1)) or b"", KnownList)
+
+
 def test_a_partner_of_a_readmitted_area_hears_of_its_new_validators() -> None:
     world = streets()
     play = Across(world, plans_of(world)).matched()
     world.relay_all()
     header, honest = last(world, 1)
     other = certified(world, 1, replace(header, time_s=header.time_s + 1))
-    assert world.call(0, world.validators[0][0], "Fork", cross_kinds.Fork(honest, other)) == ""
     seats = [Validator("node2", key_of(950).public), Validator("node3", key_of(951).public)]
-    assert world.call(0, REGULATOR, "Readmit", cross_kinds.Readmit(1, seats)) == ""
-    for fields in world.inbox_fields(2):
-        assert world.call(2, world.validators[2][0], "Inbox", fields) == ""
-    known = codec.decode(world.ledgers[2].state.get(known_list_key(1)) or b"", KnownList)
+    known = told_after(world, cross_kinds.Fork(honest, other), seats)
     assert known.validators == seats and known.from_height == world.anchored[1] + 1
     lies = lie(world, 1, 2, "CrossLocked", cross_kinds.CrossLocked(1, [(1, world.main_trade().id)], []), 1)
     assert world.dry(2, world.validators[2][0], "Inbox", lies)[0] == "proof"
@@ -179,10 +184,6 @@ def test_a_partner_of_a_readmitted_area_hears_of_its_new_validators() -> None:
     world.validators[1] = [key_of(950), key_of(951)]
     header = replace(header, height=world.anchored[1] + 1)
     first, second = (certified(world, 1, replace(header, time_s=header.time_s + at)) for at in (1, 2))
-    assert world.call(0, world.validators[0][0], "Fork", cross_kinds.Fork(first, second)) == ""
     seats = [Validator("node2", key_of(952).public), Validator("node3", key_of(953).public)]
-    assert world.call(0, REGULATOR, "Readmit", cross_kinds.Readmit(1, seats)) == ""
-    for fields in world.inbox_fields(2):
-        assert world.call(2, world.validators[2][0], "Inbox", fields) == ""
-    known = codec.decode(world.ledgers[2].state.get(known_list_key(1)) or b"", KnownList)
+    known = told_after(world, cross_kinds.Fork(first, second), seats)
     assert known == KnownList(world.anchored[1] + 1, seats)

@@ -223,16 +223,16 @@ CROSS = (
         "second-list-of-a-height-not-told",
         "17.7",
         (
-            _GUARD,
-            "readmit",
-            "introduce_again(session, fields.chain, anew=True)",
-            "introduce_again(session, fields.chain)",
+            _MAIN,
+            "introduce_again",
+            "if session.need(key, Lane).told_from:",
+            "if session.need(key, Lane).told_from and not _has_told(session, source, int(key.rsplit(b'/', 1)[1])):",
         ),
     ),
     _bug(
         "readmitted-and-nobody-told",
         "17.7",
-        (_GUARD, "readmit", "cross_main.introduce_again(session, fields.chain, anew=True)", "pass"),
+        (_GUARD, "readmit", "cross_main.introduce_again(session, fields.chain)", "pass"),
     ),
 )
 """All of them are looked for by seeds of `areas` first."""

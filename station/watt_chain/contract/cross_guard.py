@@ -139,7 +139,7 @@ def readmit(session: Session, signer: Account, fields: Readmit) -> None:
     refuse_if(any(one.public in before for one in fields.validators), "key-used")
     session.put(position_key(fields.chain), replace(held, quarantine=""))
     session.put(known_list_key(fields.chain), KnownList(last.height + 1, fields.validators))
-    cross_main.introduce_again(session, fields.chain, anew=True)
+    cross_main.introduce_again(session, fields.chain)
 
 
 def _open(header: bytes) -> Header:

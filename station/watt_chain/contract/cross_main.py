@@ -177,18 +177,20 @@ def open_trades(session: Session, event: MainEvent, solution: Solution, books: l
         named = trade_id(session.context.network, terms)
         value_u = bid.price_u_per_wh * terms.energy_wh
         session.put(cross_key(event.event, number), MainTrade(terms, named, Beacon.NONE.value, [], value_u, 0, ""))
-        _introduce(session, crossing.bid_chain, crossing.offer_chain)
+        if not _has_told(session, crossing.bid_chain, crossing.offer_chain):
+            _introduce(session, crossing.bid_chain, crossing.offer_chain)
 
 
-def _introduce(session: Session, source: int, target: int, *, anew: bool = False) -> None:
-    """Tell the seller's area who certifies the blocks of the buyer's, once per list.
+def _has_told(session: Session, source: int, target: int) -> bool:
+    """Whether an area was told a list of another that is in force from where the present one is."""
+    lane = session.get(lane_key(source, target), Lane)
+    return lane is not None and lane.told_from == validators.known_list(session, source).from_height
 
-    anew    whatever was told: the regulator's list begins after the last anchored block, as one that was told may have
-    """
+
+def _introduce(session: Session, source: int, target: int) -> None:
+    """Tell the seller's area who certifies the blocks of the buyer's."""
     lane = session.get(lane_key(source, target), Lane) or Lane(0, 0)
     known = validators.known_list(session, source)
-    if lane.told_from == known.from_height and not anew:
-        return
     locked = [
         (trade.terms.event, trade.terms.number)
         for number in session.open_events().numbers
@@ -202,11 +204,14 @@ def _introduce(session: Session, source: int, target: int, *, anew: bool = False
     session.put(lane_key(source, target), replace(lane, told_from=known.from_height))
 
 
-def introduce_again(session: Session, source: int, *, anew: bool = False) -> None:
-    """The validators of an area have changed, and the block that said so is taken in whole: tell its partners."""
+def introduce_again(session: Session, source: int) -> None:
+    """The validators of an area have changed, and the block that said so is taken in whole: tell its partners.
+
+    Whatever they were told: the regulator's list begins after the last anchored block, as the list before may have.
+    """
     for key in session.state.keys(b"lane/%d/" % source):
         if session.need(key, Lane).told_from:
-            _introduce(session, source, int(key.rsplit(b"/", 1)[1]), anew=anew)
+            _introduce(session, source, int(key.rsplit(b"/", 1)[1]))
 
 
 # From anchored blocks ----------------------------------------------------------------------------------------------
