@@ -15,6 +15,13 @@ class Bucket:
         self._since_s = now_s
         return self._left
 
+    def admits(self, now_s: float) -> bool:
+        """Take one if there is one; whether there was."""
+        if self.left(now_s) < 1:
+            return False
+        self.take(now_s)
+        return True
+
     def take(self, now_s: float) -> float:
         """Take one, whether there is one or not; what is left."""
         self._left = self.left(now_s) - 1

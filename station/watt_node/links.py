@@ -127,10 +127,7 @@ class Budget:
         bucket = self._kinds.get(kind_of(frame))
         if bucket is None:
             return True  # no message: refused by its form, and held against its sender
-        if bucket.left(now_s) < 1:
-            return False
-        bucket.take(now_s)
-        return True
+        return bucket.admits(now_s)
 
 
 class Blame:

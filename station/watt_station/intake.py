@@ -18,7 +18,7 @@ from watt_node.log import Log
 from watt_wire import topics
 from watt_wire.errors import DecodeError as TopicError
 
-from watt_station.replies import Replies
+from watt_station.replies import Replies, remember
 
 TX_BYTES_MAX = 64 * 1024
 """A household's transaction; the largest, a sealed bid over a day of slots, has under 2 KiB."""
@@ -131,15 +131,12 @@ class Intake:
             self._replies.refused(decoded.txid, reason, gateway)
 
     def _query(self, gateway: str, payload: bytes) -> None:
-        budget, now_s = self._budgets.get(gateway), self._now_s()
-        if budget is None:
-            if len(self._budgets) >= GATEWAYS_MAX:
-                del self._budgets[next(iter(self._budgets))]
-            budget = self._budgets[gateway] = Bucket(QUESTIONS_PER_S, QUESTIONS_AT_ONCE, now_s)
-        if budget.left(now_s) < 1:
+        now_s = self._now_s()
+        if gateway not in self._budgets:
+            remember(self._budgets, gateway, Bucket(QUESTIONS_PER_S, QUESTIONS_AT_ONCE, now_s), GATEWAYS_MAX)
+        if not self._budgets[gateway].admits(now_s):
             self._count("query-budget")  # before anything is verified; the gateway asks another station, or later
             return
-        budget.take(now_s)
         self._count(self._replies.query(payload, gateway) or "query")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -12,7 +12,7 @@ gateway must not drop a transaction on the ground of it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from watt_chain import codec
@@ -32,6 +32,8 @@ GATEWAYS_MAX = 10_000
 NOTICED_EVENTS = 2
 """The newest events repeated to gateways that come late: the present one and the one before."""
 
+K = TypeVar("K")
+V = TypeVar("V")
 Publish = Callable[[str, bytes], bool]
 
 
@@ -81,9 +83,9 @@ class Replies:
                 self.receipt(txid, gateway)
             return
         if first or txid not in self._expected:
-            _remember(self._expected, txid, gateway, EXPECTED_MAX)
+            remember(self._expected, txid, gateway, EXPECTED_MAX)
         if first or signer_id not in self._gateways:
-            _remember(self._gateways, signer_id, gateway, GATEWAYS_MAX)
+            remember(self._gateways, signer_id, gateway, GATEWAYS_MAX)
 
     def receipt(self, txid: bytes, gateway: str) -> None:
         """Publish the receipt of a final transaction, if it is recent enough to prove."""
@@ -176,9 +178,9 @@ class Replies:
         return self._publish(topics.area_reply(self._area, gateway), msgspec.msgpack.encode(answer))
 
 
-def _remember(known: dict[bytes, str], key: bytes, gateway: str, most: int) -> None:
+def remember(known: dict[K, V], key: K, value: V, most: int) -> None:
     """Insert at the end, drop the oldest beyond `most`."""
     known.pop(key, None)
-    known[key] = gateway
+    known[key] = value
     if len(known) > most:
         del known[next(iter(known))]

@@ -92,10 +92,7 @@ def _is_party(state: StateReader, reader: Reader, key: bytes, word: bytes, rest:
     if word == b"signer":
         signer = read(state, key, Signer)
         return rest == [reader.key_id.hex().encode()] or (signer is not None and signer.account == reader.account)
-    if word == b"plug":
-        plug = read(state, key, Plug)
-        return plug is not None and plug.owner == reader.account
-    if word == b"history" and len(rest) == 2:
+    if (word, len(rest)) in ((b"plug", 1), (b"history", 2)):
         plug = read(state, b"plug/" + rest[0], Plug)
         return plug is not None and plug.owner == reader.account
     if word == b"pair":
