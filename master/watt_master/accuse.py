@@ -21,7 +21,7 @@ from watt_node.names import chain_name
 
 from watt_master.archive import ArchiveError
 from watt_master.audit import AuditConfig
-from watt_master.bring import UNKNOWN_SIGNER, BringError, Copy, bring, check_wait, limited, within
+from watt_master.bring import BringError, Copy, bring, check_wait, limited, within
 from watt_master.config import load_key
 
 PROOF_BYTES_MAX = 2 * (HEADER_SIZE_MAX + CERTIFICATE_SIZE_MAX) + 64
@@ -32,7 +32,6 @@ WHY = {
     "chain": "the main chain has no such area",
     "known": "the area is in quarantine for a fork already",
     "stale": "the area has been readmitted under another list since: those who signed this are out",
-    "unknown-signer": UNKNOWN_SIGNER,
 }
 
 

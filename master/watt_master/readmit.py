@@ -9,7 +9,6 @@ same word for a list that the main chain has taken already: a lost file is no ha
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -34,13 +33,14 @@ from watt_chain.ledger import CorruptionError, Ledger
 from watt_chain.resume import RESUME, Resume
 from watt_chain.transaction import TRANSACTION_SIZE_MAX, make_transaction, txid
 from watt_market.checker import Checker
+from watt_node import resumption
 from watt_node.byhand import by_hand, show
 from watt_node.config import FieldProblem, Section, load
 from watt_node.names import chain_name
 
 from watt_master.archive import Archive, ArchiveError
 from watt_master.audit import AuditConfig
-from watt_master.bring import UNKNOWN_SIGNER, BringError, Copy, bring, check_wait, limited, sign, within
+from watt_master.bring import BringError, Copy, bring, check_wait, limited, sign, within
 from watt_master.config import load_key
 
 WHY = {
@@ -49,7 +49,6 @@ WHY = {
     "key": "a public key of the list is no point of the curve",
     "key-used": "a key of the list before is in it: each new validator makes a new one",
     "role": "only the regulator readmits",
-    "unknown-signer": UNKNOWN_SIGNER,
 }
 
 
@@ -177,12 +176,7 @@ def write(path: Path, raw: bytes) -> None:
             if txid(held) == txid(raw):
                 return
         raise BringError(f"{path} exists and holds something else; choose another name")
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    resumption.write(path, raw)
 
 
 def run(

@@ -40,18 +40,23 @@ def keep(node: StoppedNode, folder: Path, path: Path, public: bytes) -> str:
     if reason:
         why = WHY.get(reason, "the list in it breaks a rule of CONTRACT.md 3, Resume").format(height=node.height)
         raise StoreError(f"{path}: {reason}: {why}")
-    fresh = folder / (NAME + ".new")
-    with fresh.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(folder / NAME)
+    write(folder / NAME, raw)
     node.vault.accept_disk()
     names = ", ".join(validator.name for validator in node.ledger.validators)
     votes = (
         "this node is one of them" if public in node.ledger.publics else "this node only follows: its key is not listed"
     )
     return f"height {node.height + 1} is made by {names}; {votes}"
+
+
+def write(path: Path, raw: bytes) -> None:
+    """A word's file, whole and safe on the disk. OSError."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
 
 
 def begin(folder: Path, ledger: Ledger) -> bytes:

@@ -63,6 +63,14 @@ def proof_of(net: Network) -> Fork:
     return Fork(certified(net, HEADER), certified(net, replace(HEADER, time_s=2)))
 
 
+def refused(capsys: pytest.CaptureFixture[str], words: list[str], reason: str) -> None:
+    """The command ends with exit code 1 and one line, which names it and says this."""
+    assert main(words) == 1, reason
+    shown = capsys.readouterr()
+    assert reason in shown.err and shown.err.startswith(f"wattpact {words[0]} {words[1]}: "), shown.err
+    assert shown.err.count("\n") == 1 and not shown.out
+
+
 @pytest.mark.row("H16")
 def test_given_a_proven_fork_when_the_regulator_accuses_then_the_area_is_in_quarantine_with_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -153,10 +161,7 @@ def test_given_unusable_files_when_accusing_then_one_line_names_the_file_and_the
     ]
     for file, secret, proof, more, reason in cases:
         words = ["audit", "accuse", "--config", str(file), "--key", str(secret), str(proof), *more]
-        assert main(words) == 1, reason
-        shown = capsys.readouterr()
-        assert reason in shown.err and shown.err.startswith("wattpact audit accuse: "), shown.err
-        assert shown.err.count("\n") == 1 and not shown.out
+        refused(capsys, words, reason)
     for words in (["audit", "accuse", "--help"], ["audit", "accuse", str(good)]):
         with pytest.raises(SystemExit) as ended:
             main(words)

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from node_bench import Network, key, until
-from test_accuse import HEADER, certified, configured, key_file, written
+from test_accuse import HEADER, certified, configured, key_file, refused, written
 from test_audit import auditor_of
 from test_audit import config_of as audit_config
 from test_daemon import config_of
@@ -237,7 +237,4 @@ def test_given_unusable_files_when_readmitting_then_one_line_names_the_file_and_
         listed = written(net, "list.toml", text.encode())
         files = ["--config", str(config), "--validators", str(listed), "--key", str(secret)]
         options = ["--chain", "1", "--out", str(tmp_path / "word"), *more]
-        assert main(["audit", "readmit", *files, *options]) == 1, reason
-        shown = capsys.readouterr()
-        assert reason in shown.err and shown.err.startswith("wattpact audit readmit: "), shown.err
-        assert shown.err.count("\n") == 1 and not shown.out
+        refused(capsys, ["audit", "readmit", *files, *options], reason)

@@ -43,6 +43,7 @@ class Guards:
         self._stopped.pop(area, None)
 
     def bad_pairs(self) -> list[tuple[Made, Made]]:
+        """Blocks of one height in both histories of the bad area."""
         world = self._world
         if world.twin is None:
             return []
